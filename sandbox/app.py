@@ -1,0 +1,38 @@
+"""The whole as one ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from sandbox import control, messenger, oauth, pages
+from sandbox.deliveries import Deliveries
+from sandbox.faults import Faults, Front
+from sandbox.settings import Settings
+from sandbox.state import World
+from sandbox.wire import Refusal, refuse
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """A sandbox with a state of its own; without `settings` they come from the environment.
+
+    To be served by uvicorn: faults that end connections reach into its transport.
+    """
+    world = World(settings or Settings.from_env())
+    deliveries, faults = Deliveries(world), Faults()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        deliveries.close()
+
+    app = Starlette(
+        routes=[*oauth.ROUTES, *messenger.ROUTES, *control.ROUTES, *pages.ROUTES],
+        exception_handlers={HTTPException: refuse, Refusal: refuse},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.world, app.state.deliveries, app.state.faults = world, deliveries, faults
+    return Front(app, world, faults)
