@@ -5,6 +5,7 @@ Load it with `-p tests.servers`, so that the addresses are known before Django r
 each worker has a database of its own in both.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -52,6 +53,7 @@ class Servers:
 
 
 servers = Servers()
+atexit.register(servers.stop)  # also when pytest fails before it is configured
 
 
 def redis_url_of_worker(url: str, worker: int) -> str:
