@@ -1,0 +1,258 @@
+"""The things Avito speaks of. Unknown keys are ignored; a missing required one raises Unreadable."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, Self
+
+from avito import wire
+from avito.content import render_text
+from avito.errors import Unreadable
+
+Direction = Literal["in", "out", ""]
+ProxyType = Literal["http", "https", "socks4", "socks5"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that carries all calls of an account. Names are resolved by the proxy, also with SOCKS."""
+
+    type: ProxyType
+    host: str
+    port: int
+    login: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the token endpoint gives. `expires_in`: seconds from now. `refresh_token`: None for client credentials."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_in: int
+    scopes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "token")
+        refresh_token = source.get("refresh_token")
+        return cls(
+            access_token=_secret(source, "access_token"),
+            refresh_token=None if refresh_token is None else _secret(source, "refresh_token"),
+            expires_in=_seconds(source.get("expires_in")),
+            scopes=tuple(wire.text(source, "scope", "").replace(",", " ").split()),
+        )
+
+
+def _secret(source: dict[str, Any], key: str) -> str:
+    """A token, which must be fit for a header."""
+    value = wire.text(source, key)
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise Unreadable(f"{key}: not a token")
+    return value
+
+
+def _seconds(value: Any) -> int:
+    """The spec types a lifetime as a number, perhaps with a fraction."""
+    whole = int(value) if isinstance(value, float) else value
+    return wire.number(whole, "expires_in", least=1, most=10**9)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The account that a token belongs to. `id` is the `user_id` of all calls; the rest may be empty."""
+
+    id: int
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+    profile_url: str = ""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "account")
+        shown = {key: wire.label(source, key) for key in ("name", "email", "phone", "profile_url")}
+        return cls(id=wire.account_id(source, "id"), **shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Roubles: `real` money and `bonus` ones."""
+
+    real: Decimal
+    bonus: Decimal
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "balance")
+        return cls(real=_roubles(source, "real"), bonus=_roubles(source, "bonus"))
+
+
+def _roubles(source: dict[str, Any], key: str) -> Decimal:
+    value = source.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 10**15:
+        raise Unreadable(f"{key}: not a sum of money")
+    return Decimal(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Someone in a chat. `id` is opaque and not the number in a profile's address; 0 is nobody in particular."""
+
+    id: int
+    name: str = ""
+    avatar_url: str = ""
+    profile_url: str = ""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "user")
+        profile = wire.child(source, "public_user_profile")
+        return cls(
+            id=wire.number(source.get("id"), "users.id", least=0, most=wire.ID_MAX),
+            name=wire.label(source, "name"),
+            avatar_url=wire.label(wire.child(profile, "avatar"), "default"),
+            profile_url=wire.label(profile, "url"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The listing that a chat is about. `price_string`: as Avito shows it, with its currency."""
+
+    id: int
+    title: str = ""
+    price_string: str = ""
+    url: str = ""
+    image_url: str = ""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "item")
+        pictures = wire.child(wire.child(source, "images"), "main")
+        return cls(
+            id=wire.account_id(source, "id"),
+            title=wire.label(source, "title"),
+            price_string=wire.label(source, "price_string"),
+            url=wire.label(source, "url"),
+            image_url=next((wire.label(pictures, size) for size in pictures), ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as Avito keeps it.
+
+    `direction`: seen from the account; "" if Avito did not say. `author_id`: None for nobody in particular.
+    `type`: text, image, link, item, location, call, deleted, voice, system, or a new one of Avito's.
+    `text`: its words for people (`render_text`). `content`: the parts by type, as Avito wrote them.
+    `is_read`: by the account that asks. `read_at`: by the other side. Times are aware, UTC.
+    """
+
+    id: str
+    author_id: int | None
+    direction: Direction
+    type: str
+    text: str
+    content: dict[str, Any]
+    created_at: datetime
+    is_read: bool | None = None
+    read_at: datetime | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "message")
+        type, content = wire.text(source, "type"), wire.child(source, "content")
+        is_read = source.get("is_read")
+        return cls(
+            id=wire.name(source, "id"),
+            author_id=wire.optional_id(source, "author_id"),
+            direction=_direction(source.get("direction")),
+            type=type,
+            text=render_text(type, content),
+            content=content,
+            created_at=wire.moment(source, "created"),
+            is_read=is_read if isinstance(is_read, bool) else None,
+            read_at=wire.optional_moment(source, "read"),
+        )
+
+
+def _direction(value: Any) -> Direction:
+    if value == "in":
+        return "in"
+    return "out" if value == "out" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation. `users` holds both sides. `item`: None where the chat is about no listing."""
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    users: tuple[User, ...] = ()
+    item: Item | None = None
+    last_message: Message | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "chat")
+        context, last = wire.child(source, "context"), wire.child(source, "last_message")
+        is_about_item = context.get("type") == "item" and wire.child(context, "value")
+        return cls(
+            id=wire.name(source, "id"),
+            created_at=wire.moment(source, "created"),
+            updated_at=wire.moment(source, "updated"),
+            users=tuple(map(User.from_json, wire.children(source, "users"))) if source.get("users") else (),
+            item=Item.from_json(context["value"]) if is_about_item else None,
+            last_message=Message.from_json(last) if last else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPage:
+    """Some chats, the latest first. `has_more`: does the next offset hold any?"""
+
+    chats: tuple[Chat, ...]
+    has_more: bool
+
+    @classmethod
+    def from_json(cls, value: Any, *, limit: int) -> Self:
+        source = wire.mapping(value, "chats")
+        chats = tuple(map(Chat.from_json, wire.children(source, "chats")))
+        return cls(chats, _has_more(source, len(chats), limit))
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Some messages of a chat, the latest first. `has_more`: does the next offset hold any?"""
+
+    messages: tuple[Message, ...]
+    has_more: bool
+
+    @classmethod
+    def from_json(cls, value: Any, *, limit: int) -> Self:
+        """Accepts the bare list of the specification and the object that the live API sends."""
+        source = {"messages": value} if isinstance(value, list) else wire.mapping(value, "messages")
+        messages = tuple(map(Message.from_json, wire.children(source, "messages")))
+        return cls(messages, _has_more(source, len(messages), limit))
+
+
+def _has_more(source: dict[str, Any], count: int, limit: int) -> bool:
+    """What Avito says, though its specification does not mention it; else a full page promises another."""
+    said = wire.child(source, "meta").get("has_more")
+    return said if isinstance(said, bool) else count == limit
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A webhook address of the account. `version` ("3") decides the shape of what is delivered."""
+
+    url: str
+    version: str
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "subscription")
+        return cls(url=wire.text(source, "url"), version=wire.label(source, "version"))

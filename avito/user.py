@@ -1,0 +1,28 @@
+"""The calls of Avito's section "User information"."""
+
+from collections.abc import Callable
+from typing import Any
+
+from avito import protocol
+from avito.types import Balance, Owner
+
+
+class UserCalls:
+    """`client.user`. All calls raise the errors of `avito.errors`; nothing here changes anything."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def me(self) -> Owner:
+        """Whose token this is. Needs the scope user:read.
+
+        Source: Avito API, User, getUserInfoSelf.
+        """
+        return Owner.from_json(self._call(protocol.get("/core/v1/accounts/self")))
+
+    def balance(self, user_id: int) -> Balance:
+        """The account's wallet, in roubles. Needs user_balance:read; NotFound for another's id.
+
+        Source: Avito API, User, getUserBalance.
+        """
+        return Balance.from_json(self._call(protocol.get(protocol.path("/core/v1/accounts/{}/balance/", user_id))))
