@@ -163,7 +163,7 @@ class Message:
     @classmethod
     def from_json(cls, value: Any) -> Self:
         source = wire.mapping(value, "message")
-        type, content = wire.text(source, "type"), wire.child(source, "content")
+        type, content = wire.word(source, "type"), wire.child(source, "content")
         is_read = source.get("is_read")
         return cls(
             id=wire.name(source, "id"),

@@ -10,6 +10,8 @@ from avito.errors import Unreadable
 ID_MAX = 2**63 - 1
 NAME_MAX = 255
 """Characters of a chat or message id; ours to bound the columns, real ones have 32 to 60."""
+WORD_MAX = 64
+"""Characters of a type or another word of the protocol."""
 DEPTH_MAX = 32
 MOMENT_MAX = 4_102_444_800
 """Unix seconds of the year 2100; anything later is milliseconds or nonsense."""
@@ -100,6 +102,14 @@ def text(source: dict[str, Any], key: str, default: str | None = None) -> str:
         return default
     if not isinstance(value, str):
         raise Unreadable(f"{key}: {'missing' if value is None else 'not a string'}")
+    return value
+
+
+def word(source: dict[str, Any], key: str, default: str | None = None) -> str:
+    """As `text`, for words of the protocol: at most WORD_MAX characters."""
+    value = text(source, key, default)
+    if len(value) > WORD_MAX:
+        raise Unreadable(f"{key}: too long")
     return value
 
 
