@@ -1,5 +1,6 @@
 """OAuth: the token endpoint and the page on which a seller agrees."""
 
+import ipaddress
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.requests import Request
@@ -17,7 +18,6 @@ GRANT_FIELDS = {
     "refresh_token": {"grant_type", "client_id", "client_secret", "refresh_token"},
 }
 CONSENT_PARAMETERS = {"response_type", "pro_users_flow", "client_id", "scope", "state", "redirect_uri", "lang"}
-LOOPBACK = {"localhost", "::1"}
 
 
 class TokenError(Exception):
@@ -154,10 +154,16 @@ def _redirect_uri(world: World, given: str | None) -> str:
     if given is None:
         raise BadConsent("Для приложения не зарегистрирован redirect_uri, а в запросе его нет")
     parts = urlsplit(given)
-    host = parts.hostname or ""
-    if parts.scheme not in {"http", "https"} or not (host in LOOPBACK or host.startswith("127.")):
+    if parts.scheme not in {"http", "https"} or not _is_loopback(parts.hostname or ""):
         raise BadConsent("redirect_uri должен вести на этот же компьютер")
     return given
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 ROUTES = [

@@ -1,0 +1,100 @@
+"""The sandbox's answers against Avito's own OpenAPI documents, read from AVITO_OPENAPI_DIR."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.sandbox.conftest import Client, Receiver, Sandbox, wait_for
+from tests.sandbox.test_messenger import PNG
+
+FOLDER = os.environ.get("AVITO_OPENAPI_DIR")
+pytestmark = pytest.mark.skipif(
+    not FOLDER, reason="AVITO_OPENAPI_DIR does not name a folder with messenger.json, user.json"
+)
+V1 = "/messenger/v1/accounts/{user_id}"
+
+
+def strict(schema: Any) -> Any:
+    """JSON Schema of an OpenAPI 3.0 schema: `nullable` becomes a type, and keys that the document lacks are refused."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items() if key not in {"nullable", "example"}}
+    if schema.get("nullable"):
+        made["type"] = [made["type"], "null"]
+    if isinstance(schema.get("properties"), dict):
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+class Documents:
+    def __init__(self, folder: str) -> None:
+        self.known = [json.loads((Path(folder) / name).read_text()) for name in ("messenger.json", "user.json")]
+
+    def check(self, method: str, path: str, answer: Any, status: str = "200") -> None:
+        document = next(document for document in self.known if path in document["paths"])
+        content = document["paths"][path][method.lower()]["responses"][status]["content"]
+        root = strict({"components": {"schemas": document["components"]["schemas"]}})
+        jsonschema.validate(answer, {**strict(content["application/json"]["schema"]), **root})
+
+
+@pytest.fixture(scope="module")
+def documents() -> Documents:
+    assert FOLDER
+    return Documents(FOLDER)
+
+
+def test_user_answers_fit(anna: Client, documents: Documents) -> None:
+    for path in ("/core/v1/accounts/self", "/core/v1/accounts/{user_id}/balance/"):
+        documents.check("GET", path, anna.call("GET", path.replace("{user_id}", str(anna.id))).json())
+
+
+def test_reading_answers_fit(sandbox: Sandbox, anna: Client, chat_id: str, documents: Documents) -> None:
+    voice = {"voice": {"voice_id": "v-1"}}
+    sandbox.control("POST", f"/chats/{chat_id}/buyer-message", type="voice", content=voice)
+    chats = "/messenger/v2/accounts/{user_id}/chats"
+    documents.check("GET", chats, {"chats": anna.chats()})
+    one = anna.call("GET", f"/messenger/v2/accounts/{{id}}/chats/{chat_id}").json()
+    documents.check("GET", chats + "/{chat_id}", one)
+    documents.check("GET", "/messenger/v3/accounts/{user_id}/chats/{chat_id}/messages/", anna.messages(chat_id))
+    voices = anna.call("GET", "/messenger/v1/accounts/{id}/getVoiceFiles", params={"voice_ids": "v-1"}).json()
+    documents.check("GET", V1 + "/getVoiceFiles", voices)
+
+
+def test_writing_answers_fit(anna: Client, chat_id: str, documents: Documents) -> None:
+    path = V1 + "/chats/{chat_id}"
+    own = f"/messenger/v1/accounts/{{id}}/chats/{chat_id}"
+    sent = anna.send(chat_id, "привет").json()
+    documents.check("POST", path + "/messages", sent)
+    uploaded = anna.call("POST", "/messenger/v1/accounts/{id}/uploadImages", files={"uploadfile[]": PNG}).json()
+    documents.check("POST", V1 + "/uploadImages", uploaded)
+    image = anna.call("POST", own + "/messages/image", json={"image_id": next(iter(uploaded))}).json()
+    documents.check("POST", path + "/messages/image", image)
+    documents.check("POST", path + "/messages/{message_id}", anna.call("POST", f"{own}/messages/{sent['id']}").json())
+    documents.check("POST", path + "/read", anna.call("POST", own + "/read").json())
+
+
+def test_webhook_answers_and_deliveries_fit(
+    anna: Client, chat_id: str, receiver: Receiver, documents: Documents
+) -> None:
+    subscriptions = "/messenger/v1/subscriptions"
+    documents.check("POST", subscriptions, anna.call("POST", subscriptions).json())
+    for path in ("/messenger/v3/webhook", "/messenger/v1/webhook/unsubscribe", "/messenger/v3/webhook"):
+        documents.check("POST", path, anna.call("POST", path, json={"url": receiver.url}).json())
+    anna.send(chat_id, "эхо")
+    delivered = json.loads(wait_for(lambda: receiver.requests)[0][1])
+    documents.check("POST", "/messenger/v3/webhook", delivered, status="201")
+
+
+def test_all_documented_messenger_calls_are_known(anna: Client, documents: Documents) -> None:
+    for path, methods in documents.known[0]["paths"].items():
+        for method in {"get", "post"} & set(methods):
+            real = path.replace("{user_id}", str(anna.id)).replace("{chat_id}", "x").replace("{message_id}", "y")
+            answer = anna.call(method.upper(), real)
+            assert (answer.status_code, answer.json().get("error", {}).get("message")) != (404, "Not Found"), path
+            assert answer.status_code != 405, path
