@@ -21,7 +21,10 @@ def server(settings: Settings | None = None, *, host: str, port: int, log_level:
 @contextmanager
 def running(settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """A sandbox in a thread; gives its address, `http://127.0.0.1:<port>`. Port 0: any free one."""
-    listener = socket.create_server((host, port), backlog=1024)
+    # The protocol is named because asyncio sets TCP_NODELAY only on sockets that name it; without, calls take 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind((host, port))
+    listener.listen(1024)
     served = server(settings or Settings(), host=host, port=port, log_level="error")
     # Listening starts here, so a call made at once waits for the server instead of failing.
     thread = threading.Thread(target=served.run, args=([listener],), name="sandbox", daemon=True)
