@@ -23,6 +23,7 @@ from django.db import connection
 
 from config import embedded, env
 from config.child import end_with_parent
+from config.models import Heartbeat
 from config.supervisor import Child, Failed, Log, Stopped, only_one, stop_together
 
 READY_SECONDS = 60.0
@@ -30,7 +31,8 @@ PORT_FREE_SECONDS = 2.0  # what a service that was just killed may need to let g
 SECOND_SIGNAL_SECONDS = 1.0
 WEB_GRACE_SECONDS = 3
 COLOURS = {"postgres": 34, "valkey": 31, "sandbox": 33, "migrate": 36, "web": 32, "worker": 35, "beat": 36}
-NOISE = ("Memory overcommit must be enabled",)
+# What says nothing new: the advice to tune the machine, and what our own question for readiness causes.
+NOISE = ("Memory overcommit must be enabled", "Service Unavailable: /health/ready")
 
 
 class Command(BaseCommand):
@@ -62,14 +64,14 @@ class Service:
         self.children: list[Child] = []
         python = [sys.executable, "-u"]
         manage = [*python, str(settings.BASE_DIR / "manage.py")]
-        celery = [*python, "-m", "celery", "--app", "config", "--quiet"]
-        concurrency = str(env.number("WORKER_CONCURRENCY", 16))
+        celery = [*python, "-W", "ignore:You're running the worker", "-m", "celery", "--app", "config", "--quiet"]
+        worker = ["worker", "--pool", "threads", "--concurrency", str(env.number("WORKER_CONCURRENCY", 16))]
         self.postgres = embedded.Postgres(settings.DATA_DIR)
         self.valkey = embedded.Valkey(settings.DATA_DIR)
         self.migrate = _ours("migrate", [*manage, "migrate", "--no-input"])
         self.sandbox = Sandbox(python)
         self.web = Web(python)
-        self.worker = _ours("worker", [*celery, "worker", "--pool", "threads", "--concurrency", concurrency])
+        self.worker = _ours("worker", [*celery, *worker, "--without-gossip", "--without-mingle"])
         self.beat = _ours("beat", [*celery, "beat"])
 
     def run(self) -> None:
@@ -113,9 +115,16 @@ class Service:
         if self.migrate.wait_end(600, self._asked) != 0:
             raise Failed(self.migrate.obituary())
         self.children.remove(self.migrate)
-        return first_superuser()
+        try:
+            if not self.only_prepare:
+                Heartbeat.objects.all().delete()  # those of an earlier run say nothing about this one
+            return first_superuser()
+        finally:
+            connection.close()
+            connection.close_pool()
 
     def _serve(self) -> None:
+        """Start what serves, and wait until all of it does."""
         for child in (self.web, self.worker, self.beat):
             self._start(child)
         self._wait(self.sandbox, self.web)
@@ -124,7 +133,7 @@ class Service:
             self._check_alive()
             if time.monotonic() > deadline:
                 raise Failed(f"Not ready after {READY_SECONDS:.0f} s: {', '.join(parts)}.")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def _watch(self) -> None:
         while True:
@@ -260,16 +269,12 @@ class Output:
 
 def first_superuser() -> str:
     """Create the superuser of the environment, or in development one of our own; says how to sign in."""
-    try:
-        username = env.text("DJANGO_SUPERUSER_USERNAME")
-        if username:
-            return _superuser_of_environment(username)
-        if settings.PRODUCTION:
-            return "Sign in with your account."
-        return _superuser_of_development(settings.DATA_DIR / "admin-password")
-    finally:
-        connection.close()
-        connection.close_pool()
+    username = env.text("DJANGO_SUPERUSER_USERNAME")
+    if username:
+        return _superuser_of_environment(username)
+    if settings.PRODUCTION:
+        return "Sign in with your account."
+    return _superuser_of_development(settings.DATA_DIR / "admin-password")
 
 
 def _superuser_of_environment(username: str) -> str:
