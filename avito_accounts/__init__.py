@@ -1,0 +1,1 @@
+"""Who we are at Avito: accounts, proxies, secrets and tokens. `services.client_for(account)` opens the door."""

@@ -1,0 +1,199 @@
+"""Accounts in the back office: their state at a glance, secrets that go in and never come out."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminPasswordInput, UnfoldBooleanSwitchWidget
+
+import avito
+from api.admin import RoleModelAdmin
+from avito_accounts import services, tokens
+from avito_accounts.api import KEYS, PROXY, SECRETS, error_of
+from avito_accounts.errors import AccountUnusable
+from avito_accounts.models import Account, mask
+
+
+class AccountForm(forms.ModelForm[Account]):
+    """Secrets are typed, never shown: an empty field keeps what is stored, a switch forgets it."""
+
+    client_id = forms.CharField(label=_("client id"), required=False, widget=UnfoldAdminPasswordInput())
+    client_secret = forms.CharField(label=_("client secret"), required=False, widget=UnfoldAdminPasswordInput())
+    proxy_password = forms.CharField(label=_("proxy password"), required=False, widget=UnfoldAdminPasswordInput())
+    forget_keys = forms.BooleanField(
+        label=_("forget the account's own keys"), required=False, widget=UnfoldBooleanSwitchWidget()
+    )
+    forget_proxy_password = forms.BooleanField(
+        label=_("forget the proxy password"), required=False, widget=UnfoldBooleanSwitchWidget()
+    )
+
+    class Meta:
+        model = Account
+        fields = (
+            "name",
+            "avito_user_id",
+            "proxy_type",
+            "proxy_host",
+            "proxy_port",
+            "proxy_login",
+            "eternal_online_enabled",
+            "online_keep_alive_interval",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in SECRETS:
+            stored = bool(self.instance.pk and getattr(self.instance, name))
+            self.fields[name].help_text = (
+                _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
+            )
+            self.fields[name].widget.attrs["autocomplete"] = "new-password"
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("proxy_type") and not (data.get("proxy_host") and data.get("proxy_port")):
+            self.add_error("proxy_host", _("A proxy needs a host and a port."))
+        return data
+
+    def apply_secrets(self) -> set[str]:
+        """Put typed secrets into the account; the names of those that changed."""
+        wanted = {name: self.cleaned_data.get(name) for name in SECRETS if self.cleaned_data.get(name)}
+        if self.cleaned_data.get("forget_keys"):
+            wanted.update(client_id="", client_secret="")
+        if self.cleaned_data.get("forget_proxy_password"):
+            wanted["proxy_password"] = ""
+        changed = {name for name, value in wanted.items() if getattr(self.instance, name) != value}
+        for name in changed:
+            setattr(self.instance, name, wanted[name])
+        return changed
+
+
+@admin.register(Account)
+class AccountAdmin(RoleModelAdmin):
+    to_see = "accounts.read"
+    to_change = "accounts.manage"
+    form = AccountForm
+    list_display = ("name", "avito_user_id", "connection", "proxy_state", "is_online", "last_sync_at")
+    list_filter = ("connection_status", "proxy_status", "eternal_online_enabled")
+    search_fields = ("name", "avito_user_id")
+    list_select_related = ("authorization",)
+    readonly_fields = (
+        "connection",
+        "connection_problem",
+        "authorization_state",
+        "webhook_subscribed_at",
+        "connection_checked_at",
+        "created_at",
+        "updated_at",
+    )
+    actions_detail = ("connect", "renew_tokens")
+    actions = ("renew_tokens_of_selected",)
+    fieldsets = (
+        (None, {"fields": ("name", "avito_user_id")}),
+        (
+            _("Connection"),
+            {
+                "fields": (
+                    "connection",
+                    "connection_problem",
+                    "authorization_state",
+                    "connection_checked_at",
+                    "webhook_subscribed_at",
+                )
+            },
+        ),
+        (
+            _("Proxy"),
+            {
+                "fields": (
+                    "proxy_type",
+                    "proxy_host",
+                    "proxy_port",
+                    "proxy_login",
+                    "proxy_password",
+                    "forget_proxy_password",
+                )
+            },
+        ),
+        (_("Eternal online"), {"fields": ("eternal_online_enabled", "online_keep_alive_interval")}),
+        (
+            _("The account's own application (optional)"),
+            {"fields": ("client_id", "client_secret", "forget_keys"), "classes": ("collapse",)},
+        ),
+        (_("Dates"), {"fields": ("created_at", "updated_at"), "classes": ("collapse",)}),
+    )
+
+    @display(
+        description=_("connection"),
+        ordering="connection_status",
+        label={
+            "connected": "success",
+            "error": "danger",
+            "needs_reconnect": "warning",
+            "not_checked": "info",
+        },
+    )
+    def connection(self, account: Account) -> Any:
+        return account.connection_status, account.get_connection_status_display()
+
+    @display(
+        description=_("proxy"),
+        ordering="proxy_status",
+        label={"working": "success", "error": "danger", "not_checked": "info"},
+    )
+    def proxy_state(self, account: Account) -> Any:
+        return account.proxy_status, account.get_proxy_status_display()
+
+    @admin.display(description=_("problem"))
+    def connection_problem(self, account: Account) -> str:
+        error = error_of(account.connection_error_code, account.connection_error_detail)
+        return error["detail"] if error else "—"
+
+    @admin.display(description=_("tokens"))
+    def authorization_state(self, account: Account) -> str:
+        authorization = getattr(account, "authorization", None)
+        if authorization is None:
+            return str(_("Not connected yet: press “Connect Avito” above."))
+        return format_html(
+            "{}: {} {} · {}",
+            authorization.get_kind_display(),
+            _("valid until"),
+            authorization.expires_at.strftime("%d.%m.%Y %H:%M UTC"),
+            mask(authorization.access_token),
+        )
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        changed = {*form.changed_data} & set(PROXY) | form.apply_secrets()
+        services.save(obj, keys_changed=not changed.isdisjoint(KEYS), proxy_changed=not changed.isdisjoint(PROXY))
+
+    @action(description=_("Connect Avito"), url_path="connect", permissions=["change"], icon="link")
+    def connect(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Opens Avito's consent page."""
+        return HttpResponseRedirect(reverse("avito-authorize", args=[object_id]))
+
+    @action(description=_("Renew tokens"), url_path="renew-tokens", permissions=["change"], icon="autorenew")
+    def renew_tokens(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        self._renew(request, get_object_or_404(Account, pk=object_id))
+        return HttpResponseRedirect(reverse("admin:avito_accounts_account_change", args=[object_id]))
+
+    @admin.action(description=_("Renew tokens"), permissions=["change"])
+    def renew_tokens_of_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        for account in queryset[:100]:
+            self._renew(request, account)
+
+    def _renew(self, request: HttpRequest, account: Account) -> None:
+        try:
+            tokens.renew(account)
+        except (avito.AvitoError, AccountUnusable) as error:
+            reason = type(error).__name__
+            text = _("%(name)s: the tokens were not renewed (%(reason)s).") % {"name": account, "reason": reason}
+            messages.error(request, text)
+        else:
+            messages.success(request, _("%(name)s: the tokens were renewed.") % {"name": account})

@@ -1,0 +1,141 @@
+"""The OAuth flow: a link with a ticket, Avito's consent page, and the way back.
+
+A request row lives through three moments: made (a ticket exists), opened (a state exists, bound to the browser that
+opened it), finished (the state is burned, whatever the outcome).
+"""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core import signing
+from django.db import IntegrityError, transaction
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+import avito
+from avito import auth
+from avito_accounts import services, tokens
+from avito_accounts.errors import AuthorizationRefused, MissingAvitoSecrets
+from avito_accounts.models import Account, Authorization, AuthorizationRequest
+
+log = structlog.get_logger(__name__)
+
+TICKET_SECONDS = 300
+STATE_SECONDS = 600
+_tickets = signing.TimestampSigner(salt="avito-oauth-ticket")
+
+
+def make_ticket(account: Account, *, user: User) -> str:
+    """A signed word that opens the flow for this account once, within TICKET_SECONDS, without any other sign-in."""
+    return _tickets.sign(str(AuthorizationRequest.objects.create(account=account, user=user).pk))
+
+
+def redeem(ticket: str, *, account_id: int) -> AuthorizationRequest | None:
+    """The request behind an unused ticket for this account; None for every other ticket. A ticket works once."""
+    try:
+        request_id = int(_tickets.unsign(ticket, max_age=TICKET_SECONDS))
+    except (signing.BadSignature, ValueError):
+        return None
+    unused = AuthorizationRequest.objects.filter(pk=request_id, account_id=account_id, opened_at=None)
+    if unused.update(opened_at=timezone.now()) != 1:
+        return None
+    return AuthorizationRequest.objects.select_related("account", "user").get(pk=request_id)
+
+
+def request_for(account: Account, *, user: User) -> AuthorizationRequest:
+    """A request opened right away by somebody who is signed in."""
+    return AuthorizationRequest.objects.create(account=account, user=user, opened_at=timezone.now())
+
+
+def consent_url(request: AuthorizationRequest, *, browser: str) -> str:
+    """Where the browser goes to give consent. `browser` is the secret that only this browser keeps."""
+    client_id, _secret = tokens.application_keys()
+    state = secrets.token_urlsafe(32)
+    request.state_hash, request.browser_hash = _hash(state), _hash(browser)
+    request.save(update_fields=["state_hash", "browser_hash"])
+    return auth.authorize_url(
+        settings.AVITO_OAUTH_AUTHORIZE_URL,
+        client_id=client_id,
+        scopes=settings.AVITO_OAUTH_SCOPES,
+        state=state,
+        redirect_uri=settings.AVITO_OAUTH_REDIRECT_URI,
+    )
+
+
+def finish(query: QueryDict, *, browser: str) -> Account:
+    """What Avito's redirect brings: burn the state, exchange the code, see whose token it is, store it.
+
+    Raises AuthorizationRefused; the account is then as it was.
+    """
+    request = _burn(query.getlist("state"), browser=browser)
+    try:
+        account = _connect(request.account, query)
+    except AuthorizationRefused as refused:
+        refused.account_id = request.account_id
+        AuthorizationRequest.objects.filter(pk=request.pk).update(outcome=refused.code)
+        log.warning("oauth_refused", account_id=request.account_id, code=refused.code)
+        raise
+    AuthorizationRequest.objects.filter(pk=request.pk).update(outcome="success")
+    log.info("oauth_connected", account_id=account.pk)
+    return account
+
+
+def _burn(states: list[str], *, browser: str) -> AuthorizationRequest:
+    """The open request of this state and browser. Whoever shows a state uses it up, right browser or not."""
+    if len(states) != 1 or not states[0]:
+        raise AuthorizationRefused("invalid_state")
+    now = timezone.now()
+    waiting = AuthorizationRequest.objects.filter(state_hash=_hash(states[0]), finished_at=None)
+    request = waiting.select_related("account").first()
+    if request is None or waiting.update(finished_at=now, outcome="invalid_state") != 1:
+        raise AuthorizationRefused("invalid_state")
+    fresh = request.opened_at is not None and now - request.opened_at < timedelta(seconds=STATE_SECONDS)
+    if not fresh or not constant_time_compare(request.browser_hash, _hash(browser)):
+        raise AuthorizationRefused("invalid_state")
+    return request
+
+
+def _connect(account: Account, query: QueryDict) -> Account:
+    if query.get("error"):
+        raise AuthorizationRefused("access_denied")
+    codes = query.getlist("code")
+    if len(codes) != 1 or not codes[0]:
+        raise AuthorizationRefused("missing_code")
+    try:
+        client_id, client_secret = tokens.application_keys()
+        transport = tokens.transport_for(account)
+        token = auth.exchange_code(transport, client_id=client_id, client_secret=client_secret, code=codes[0])
+        owner = avito.Client(token.access_token, transport).user.me()
+    except (avito.AvitoError, MissingAvitoSecrets) as error:
+        log.warning("oauth_exchange_failed", account_id=account.pk, error=type(error).__name__)
+        raise AuthorizationRefused("exchange_failed") from None
+    _claim(account, owner.id)
+    tokens.store(account, token, kind=Authorization.Kind.OAUTH)
+    services.ring_after_connecting(account)
+    return account
+
+
+def _claim(account: Account, user_id: int) -> None:
+    """Write down whose token it is; refuse another person's."""
+    try:
+        with transaction.atomic():
+            row = Account.objects.select_for_update().get(pk=account.pk)
+            if row.avito_user_id is None:
+                row.avito_user_id = user_id
+                row.save(update_fields=["avito_user_id", "updated_at"])
+            elif row.avito_user_id != user_id:
+                raise AuthorizationRefused("account_mismatch")
+    except IntegrityError:
+        raise AuthorizationRefused("user_id_taken") from None
+    except Account.DoesNotExist:
+        raise AuthorizationRefused("invalid_state") from None
+    account.avito_user_id = user_id
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,146 @@
+"""What can be done with an account."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+import avito
+from avito_accounts import tasks, tokens
+from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
+from avito_accounts.models import Account, Authorization
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+WEBHOOK_PATH = "/api/v1/webhooks/avito"
+
+
+def client_for(account: Account, token: str) -> avito.Client:
+    """Avito as this account sees it: with its token, through its proxy."""
+    return avito.Client(token, tokens.transport_for(account))
+
+
+def call(account: Account, use: Callable[[avito.Client], T]) -> T:
+    """Do something at Avito with the account's token, through its proxy.
+
+    `use` gets a client and makes ONE call with it. It is called a second time, with a renewed token, only after Avito
+    has refused the first (401; 403 when the token was past its time), so nothing is done twice.
+    Raises AvitoError, AccountUnusable.
+    """
+    token = tokens.access_token(account)
+    try:
+        return use(client_for(account, token))
+    except avito.Forbidden:
+        if not Authorization.objects.get(account=account).is_expired():
+            raise
+    except avito.Unauthorized:
+        pass
+    token = tokens.access_token(account, rejected=token)
+    try:
+        return use(client_for(account, token))
+    except avito.Unauthorized:
+        tokens.flag(account)
+        raise
+
+
+def user_id(account: Account) -> int:
+    """Avito's number of the account. One with keys of its own is asked for it once."""
+    if account.avito_user_id is None:
+        identify(account)
+    if account.avito_user_id is None:
+        raise AccountNotAuthorized(account.pk)
+    return account.avito_user_id
+
+
+def identify(account: Account) -> None:
+    """Ask Avito whose token the account has, and keep the number. A number that another account holds is an error."""
+    owner = call(account, lambda client: client.user.me())
+    error = ""
+    if account.avito_user_id is None:
+        try:
+            with transaction.atomic():
+                Account.objects.filter(pk=account.pk, avito_user_id=None).update(avito_user_id=owner.id)
+            account.avito_user_id = owner.id
+        except IntegrityError:
+            error = "user_id_taken"
+    elif account.avito_user_id != owner.id:
+        error = "account_mismatch"
+    if error:
+        Account.objects.filter(pk=account.pk).update(
+            connection_status=Account.ConnectionStatus.ERROR,
+            connection_error_code=error,
+            connection_checked_at=timezone.now(),
+        )
+        raise AccountNotAuthorized(account.pk)
+
+
+def save(account: Account, *, keys_changed: bool, proxy_changed: bool) -> Account:
+    """Store an account that a form or the API has filled in.
+
+    New keys end the authorisation that the old ones, or a consent, have given; a new proxy has not been checked.
+    """
+    if proxy_changed:
+        configured = Account.ProxyStatus.NOT_CHECKED if account.proxy_type else Account.ProxyStatus.NOT_CONFIGURED
+        account.proxy_status = configured
+        account.proxy_error_code = account.proxy_error_detail = ""
+        account.proxy_checked_at = account.proxy_latency_ms = None
+    with transaction.atomic():
+        account.save()
+        if keys_changed:
+            Authorization.objects.filter(account=account).delete()
+            account.connection_status = Account.ConnectionStatus.NOT_CHECKED
+            account.connection_error_code = account.connection_error_detail = ""
+            account.save()
+        if keys_changed and account.has_own_keys:
+            ring_after_connecting(account)
+    if "authorization" in account._state.fields_cache:
+        del account._state.fields_cache["authorization"]
+    return account
+
+
+def ring_after_connecting(account: Account) -> None:
+    """An account has become usable: learn its number and subscribe its webhook, soon and by a worker."""
+    tasks.subscribe_webhook.delay_on_commit(account.pk)
+
+
+def webhook_url() -> str:
+    """The address that Avito shall deliver to; with the newest key in it, so it is a secret."""
+    key = f"/{settings.AVITO_WEBHOOK_KEYS[0]}" if settings.AVITO_WEBHOOK_KEYS else ""
+    return f"{settings.PUBLIC_URL}{WEBHOOK_PATH}{key}"
+
+
+def webhook_fingerprint() -> str:
+    return hashlib.sha256(webhook_url().encode()).hexdigest()
+
+
+def subscribe_webhook(account: Account) -> None:
+    """Have Avito deliver this account's messages here, and here only once: older addresses of ours are taken off."""
+    user_id(account)
+    url = webhook_url()
+    call(account, lambda client: client.messenger.subscribe(url))
+    Account.objects.filter(pk=account.pk).update(
+        webhook_fingerprint=webhook_fingerprint(), webhook_subscribed_at=timezone.now()
+    )
+    log.info("webhook_subscribed", account_id=account.pk)
+    ours = f"{settings.PUBLIC_URL}{WEBHOOK_PATH}"
+    for subscription in call(account, lambda client: client.messenger.subscriptions()):
+        if subscription.url.startswith(ours) and subscription.url != url:
+            call(account, lambda client, old=subscription.url: client.messenger.unsubscribe(old))  # type: ignore[misc]
+
+
+def accounts_to_subscribe() -> Any:
+    """Usable accounts that Avito does not deliver to the present address yet."""
+    return Account.objects.authorized().exclude(webhook_fingerprint=webhook_fingerprint())
+
+
+def try_quietly(action: Callable[[Account], object], account: Account) -> None:
+    """Do something for an account in the background, where a failure is news but no error of ours."""
+    try:
+        action(account)
+    except (avito.AvitoError, AccountUnusable) as error:
+        log.warning("account_task_failed", account_id=account.pk, action=action.__name__, error=type(error).__name__)

@@ -1,0 +1,312 @@
+"""Token custody: each account's pair is renewed by one process at a time, once, and stored before it is used.
+
+Avito's refresh tokens work once. So a refresh happens under a lock that belongs to a PostgreSQL session (it frees
+itself when the process dies, and never while the process is merely slow), behind a mark that is committed before the
+call: whoever finds the mark knows that the stored refresh token may be spent. THIS IS THE ONE PLACE where a lock is
+held while the network is awaited; no transaction is open meanwhile.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NoReturn
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.utils import timezone
+
+import avito
+from avito import auth
+from avito_accounts.errors import AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
+from avito_accounts.models import Account, Authorization
+
+log = structlog.get_logger(__name__)
+
+LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybody else's
+LOCK_WAIT_SECONDS = 30
+REFRESH_AHEAD_SECONDS = 300
+STORE_ATTEMPTS = 6
+
+_in_this_process: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+transports = avito.Transports()
+
+
+def transport_for(account: Account) -> avito.Transport:
+    """The account's own connections, through its own proxy."""
+    return transports.get(account.pk, base_url=settings.AVITO_API_BASE_URL, proxy=account.proxy)
+
+
+def access_token(account: Account, *, rejected: str | None = None) -> str:
+    """A token to call Avito with; `rejected` is one that Avito has just refused.
+
+    Raises AccountNotAuthorized, ReconnectRequired, MissingAvitoSecrets; or an AvitoError of the refresh itself, whose
+    `maybe_done` is False since the caller's own call has not been made.
+    """
+    authorization = _read(account)
+    if authorization is not None and rejected is None:
+        now = timezone.now()
+        if now < authorization.refresh_at:
+            return authorization.access_token
+        if now < authorization.expires_at:
+            return _renewed_ahead(account, authorization)
+    with _only_one(account.pk, wait=True):
+        return _renewed(account, rejected=rejected).access_token
+
+
+def renew(account: Account) -> Authorization:
+    """Renew now, whatever the pair's age; callers that come together share one refresh."""
+    authorization = _read(account)
+    rejected = authorization.access_token if authorization else None
+    with _only_one(account.pk, wait=True):
+        return _renewed(account, rejected=rejected)
+
+
+def renew_ahead(account: Account) -> None:
+    """Renew a pair whose end is near; nothing happens when somebody else is doing it."""
+    with _only_one(account.pk, wait=False) as mine:
+        if mine:
+            _renewed(account, rejected=None, ahead=True)
+
+
+def store(account: Account, token: avito.Token, *, kind: str, replaces: int | None = None) -> Authorization:
+    """Make `token` the account's pair. With `replaces` only if that is still the version stored."""
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        row = Authorization.objects.select_for_update().filter(account=account).first()
+        if row is None:
+            if replaces is not None:
+                raise ReconnectRequired("the authorisation was removed meanwhile")
+            row = Authorization(account=account, version=0)
+        elif replaces is not None and row.version != replaces:
+            return row  # a person gave a new consent meanwhile: theirs is the newer pair
+        row.kind = kind
+        row.access_token, row.refresh_token = token.access_token, token.refresh_token or ""
+        row.scopes = list(token.scopes) or row.scopes
+        row.expires_at = now + timedelta(seconds=token.expires_in)
+        row.refresh_at = row.expires_at - timedelta(seconds=min(REFRESH_AHEAD_SECONDS, token.expires_in / 10))
+        row.version += 1
+        row.refresh_sent_at, row.refreshes_unanswered, row.dead_reason = None, 0, ""
+        row.save()
+        Account.objects.filter(pk=account.pk).update(
+            connection_status=Account.ConnectionStatus.CONNECTED,
+            connection_error_code="",
+            connection_error_detail="",
+            connection_checked_at=now,
+        )
+    return row
+
+
+def flag(account: Account, *, code: str = "token_expired") -> None:
+    """Show that a person has to reconnect this account."""
+    Account.objects.filter(pk=account.pk).update(
+        connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
+        connection_error_code=code,
+        connection_checked_at=timezone.now(),
+    )
+
+
+def _read(account: Account) -> Authorization | None:
+    """The account's living authorisation; None when its own keys have yet to fetch the first token."""
+    authorization = Authorization.objects.filter(account=account).first()
+    if authorization is None:
+        if not account.has_own_keys:
+            raise AccountNotAuthorized(account.pk)
+    elif authorization.dead_reason:
+        raise ReconnectRequired(authorization.dead_reason)
+    return authorization
+
+
+def _renewed_ahead(account: Account, authorization: Authorization) -> str:
+    """Try to renew, and go on with the old token, which still lives, when that does not work out."""
+    try:
+        with _only_one(account.pk, wait=False) as mine:
+            if mine:
+                return _renewed(account, rejected=None, ahead=True).access_token
+    except (avito.AvitoError, MissingAvitoSecrets) as error:
+        log.warning("token_refresh_ahead_failed", account_id=account.pk, error=type(error).__name__)
+    return authorization.access_token
+
+
+def _renewed(account: Account, *, rejected: str | None, ahead: bool = False) -> Authorization:
+    """Under the lock: the pair that somebody else has stored meanwhile, or a new one."""
+    authorization = _read(account)
+    if authorization is None:
+        return _by_own_keys(account)
+    if rejected is not None:
+        if authorization.access_token != rejected:
+            return authorization
+    elif timezone.now() < authorization.refresh_at:
+        return authorization
+    try:
+        if authorization.kind == Authorization.Kind.CLIENT_CREDENTIALS:
+            return _by_own_keys(account)
+        return _by_refresh_token(account, authorization, rejected=rejected, ahead=ahead)
+    except avito.AvitoError as error:
+        log.warning("avito_401_reason refresh_failed", account_id=account.pk, error=type(error).__name__)
+        error.maybe_done = False
+        raise
+
+
+def _by_own_keys(account: Account) -> Authorization:
+    """The application of the account's owner; asking twice does no harm."""
+    try:
+        token = auth.client_credentials(
+            transport_for(account), client_id=account.client_id, client_secret=account.client_secret
+        )
+    except (avito.InvalidClient, avito.InvalidGrant, avito.Unauthorized):
+        flag(account, code="invalid_client")
+        raise ReconnectRequired("the account's own keys are refused") from None
+    except avito.AvitoError as error:
+        error.maybe_done = False
+        raise
+    return store(account, token, kind=Authorization.Kind.CLIENT_CREDENTIALS)
+
+
+def _by_refresh_token(
+    account: Account, authorization: Authorization, *, rejected: str | None, ahead: bool
+) -> Authorization:
+    if not authorization.refresh_token:
+        _bury(account, authorization, "no_refresh_token")
+    client_id, client_secret = application_keys()
+    if authorization.refresh_sent_at is not None:
+        # An answer was lost: the stored refresh token may be spent. It is sent once more, and only when there is
+        # nothing left to lose.
+        if ahead or (rejected is None and _still_opens(account, authorization)):
+            return authorization
+        if authorization.refreshes_unanswered > 1:
+            _bury(account, authorization, "refresh_answer_lost")
+    _mark_sent(authorization)
+    try:
+        token = auth.refresh(
+            transport_for(account),
+            client_id=client_id,
+            client_secret=client_secret,
+            refresh_token=authorization.refresh_token,
+        )
+    except avito.InvalidGrant:
+        current = Authorization.objects.get(pk=authorization.pk)
+        if current.version != authorization.version:
+            return current
+        _bury(account, authorization, "invalid_grant")
+    except avito.InvalidClient:
+        _take_mark_back(authorization)
+        log.error("MISSING_AVITO_SECRETS", reason="Avito refuses the application's id and secret")
+        raise MissingAvitoSecrets from None
+    except (avito.NotConnected, avito.RateLimited, avito.Broken):
+        # Not sent, or answered with a refusal: nothing was lost.
+        _take_mark_back(authorization)
+        raise
+    return _store_patiently(account, token, authorization)
+
+
+def _still_opens(account: Account, authorization: Authorization) -> bool:
+    """Ask Avito whether the access token lives; an answer that says neither is raised."""
+    try:
+        avito.Client(authorization.access_token, transport_for(account)).user.me()
+    except (avito.Unauthorized, avito.Forbidden):
+        return False
+    return True
+
+
+def _mark_sent(authorization: Authorization) -> None:
+    with transaction.atomic(durable=True):
+        Authorization.objects.filter(pk=authorization.pk).update(
+            refresh_sent_at=timezone.now(), refreshes_unanswered=authorization.refreshes_unanswered + 1
+        )
+
+
+def _take_mark_back(authorization: Authorization) -> None:
+    Authorization.objects.filter(pk=authorization.pk, version=authorization.version).update(
+        refresh_sent_at=authorization.refresh_sent_at, refreshes_unanswered=authorization.refreshes_unanswered
+    )
+
+
+def _store_patiently(account: Account, token: avito.Token, old: Authorization) -> Authorization:
+    """The new pair exists only in our hands: outlast a database that goes away right now."""
+    for attempt in range(STORE_ATTEMPTS):
+        try:
+            return store(account, token, kind=old.kind, replaces=old.version)
+        except DatabaseError:
+            if attempt == STORE_ATTEMPTS - 1:
+                raise
+            connection.close()
+            time.sleep(0.25 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _bury(account: Account, authorization: Authorization, reason: str) -> NoReturn:
+    """The authorisation is dead for good, unless somebody has stored a newer pair."""
+    Authorization.objects.filter(pk=authorization.pk, version=authorization.version).update(dead_reason=reason)
+    flag(account)
+    log.warning("avito_401_reason token_expired", account_id=account.pk, reason=reason)
+    raise ReconnectRequired(reason)
+
+
+def application_keys() -> tuple[str, str]:
+    """Id and secret of the installation's OAuth application."""
+    if not settings.AVITO_OAUTH_CLIENT_ID or not settings.AVITO_OAUTH_CLIENT_SECRET:
+        log.error("MISSING_AVITO_SECRETS")
+        raise MissingAvitoSecrets
+    return settings.AVITO_OAUTH_CLIENT_ID, settings.AVITO_OAUTH_CLIENT_SECRET
+
+
+@contextmanager
+def _only_one(account_id: int, *, wait: bool) -> Iterator[bool]:
+    """Be the only one, over all processes, who renews this account's tokens.
+
+    Yields whether we are; without `wait` it may be False. Callers of one process queue here first, so that at most one
+    database connection of each process waits. Raises avito.TimedOut when the turn does not come in LOCK_WAIT_SECONDS.
+    """
+    here = _in_this_process[account_id]
+    if not here.acquire(timeout=LOCK_WAIT_SECONDS if wait else 0):
+        if wait:
+            raise _turn_did_not_come()
+        yield False
+        return
+    try:
+        mine = _lock_everywhere(account_id, wait=wait)
+        try:
+            yield mine
+        finally:
+            if mine:
+                _unlock_everywhere(account_id)
+    finally:
+        here.release()
+
+
+def _lock_everywhere(account_id: int, *, wait: bool) -> bool:
+    key = (LOCK_NAMESPACE << 32) | (account_id & 0xFFFFFFFF)
+    with connection.cursor() as cursor:
+        if not wait:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
+            return bool(cursor.fetchone()[0])
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_WAIT_SECONDS}s"])
+        try:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [key])
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) == "55P03":  # lock_not_available
+                raise _turn_did_not_come() from None
+            raise
+        finally:
+            if connection.is_usable():
+                cursor.execute("SELECT set_config('lock_timeout', '0', false)")
+    return True
+
+
+def _unlock_everywhere(account_id: int) -> None:
+    key = (LOCK_NAMESPACE << 32) | (account_id & 0xFFFFFFFF)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
+    except DatabaseError:
+        connection.close()  # the session is gone, and its lock with it
+
+
+def _turn_did_not_come() -> avito.TimedOut:
+    error = avito.TimedOut("another process is still renewing this account's tokens")
+    error.maybe_done = False
+    return error

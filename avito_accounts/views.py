@@ -1,0 +1,139 @@
+"""The OAuth pages that a browser walks through, and the refresh by hand."""
+
+import secrets
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.exceptions import NotAuthenticated
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from api.permissions import Permitted
+from api.roles import permissions_of
+from avito_accounts import oauth, tokens
+from avito_accounts.errors import AccountNotAuthorized, AuthorizationRefused, ReconnectRequired
+from avito_accounts.models import Account, AuthorizationRequest
+
+BROWSER_COOKIE = "avito_oauth_browser"
+MESSAGES = {
+    "invalid_state": gettext_lazy("The link is old, was used already, or was opened in another browser. Start again."),
+    "access_denied": gettext_lazy("Consent was not given at Avito."),
+    "missing_code": gettext_lazy("Avito came back without a code. Start again."),
+    "exchange_failed": gettext_lazy("Avito did not hand out the access, or did not say whose it is. Start again."),
+    "account_mismatch": gettext_lazy("Consent was given by another profile at Avito than this account belongs to."),
+    "user_id_taken": gettext_lazy("Another account here already belongs to this profile at Avito."),
+}
+
+
+class Authorize(APIView):
+    """Sends a browser to Avito's consent page, signed in by header, by session, or by the ticket of a link."""
+
+    permission_classes = [AllowAny]
+    needs = "accounts.manage"
+
+    @extend_schema(
+        parameters=[OpenApiParameter("ticket", str)],
+        responses={302: OpenApiResponse(description="to Avito's consent page")},
+    )
+    def get(self, request: Request, account_id: int) -> HttpResponse:
+        consent = self._consent(request, account_id)
+        browser = request.COOKIES.get(BROWSER_COOKIE) or secrets.token_urlsafe(32)
+        response = HttpResponseRedirect(oauth.consent_url(consent, browser=browser))
+        response.set_cookie(
+            BROWSER_COOKIE,
+            browser,
+            max_age=oauth.STATE_SECONDS,
+            path="/api/v1/",
+            secure=settings.PUBLIC_HTTPS,
+            httponly=True,
+            samesite="Lax",
+        )
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def _consent(self, request: Request, account_id: int) -> AuthorizationRequest:
+        tokens.application_keys()  # before the ticket is spent
+        ticket = request.query_params.get("ticket")
+        if ticket:
+            consent = oauth.redeem(ticket, account_id=account_id)
+            if consent is None or self.needs not in permissions_of(consent.user):
+                raise NotAuthenticated(_("The link has expired or was used already."), code="invalid_ticket")
+            return consent
+        if not Permitted().has_permission(request, self):
+            self.permission_denied(request)
+        account = get_object_or_404(Account, pk=account_id)
+        assert isinstance(request.user, User)  # noqa: S101  permitted, so somebody
+        return oauth.request_for(account, user=request.user)
+
+
+class Refresh(APIView):
+    """Renews an account's tokens now."""
+
+    needs = "accounts.manage"
+
+    @extend_schema(
+        request=None,
+        responses=inline_serializer(
+            "Refreshed",
+            {
+                "success": serializers.BooleanField(),
+                "expiresIn": serializers.IntegerField(),
+                "expiresAt": serializers.DateTimeField(),
+            },
+        ),
+    )
+    def get(self, request: Request, account_id: int) -> Response:
+        try:
+            authorization = tokens.renew(get_object_or_404(Account, pk=account_id))
+        except AccountNotAuthorized:  # never connected: here too the way out is a consent
+            raise ReconnectRequired from None
+        left = round((authorization.expires_at - timezone.now()).total_seconds())
+        expires_at = serializers.DateTimeField().to_representation(authorization.expires_at)
+        return Response({"success": True, "expiresIn": left, "expiresAt": expires_at})
+
+    post = get
+
+
+@require_GET
+@never_cache
+def callback(request: HttpRequest) -> HttpResponse:
+    """Where Avito sends the browser back to; ends at the single-page app, or at a page of our own."""
+    try:
+        account = oauth.finish(request.GET, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
+    except AuthorizationRefused as refused:
+        return _refused(request, refused)
+    if settings.FRONTEND_URL:
+        return HttpResponseRedirect(
+            settings.FRONTEND_URL + settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
+        )
+    return _page(request, 200, account=account)
+
+
+def _refused(request: HttpRequest, refused: AuthorizationRefused) -> HttpResponse:
+    message = str(MESSAGES[refused.code])
+    if settings.FRONTEND_URL:
+        path = settings.AVITO_OAUTH_ERROR_PATH
+        for name, value in {"code": refused.code, "message": message, "id": str(refused.account_id or "")}.items():
+            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+        return HttpResponseRedirect(settings.FRONTEND_URL + path)
+    account = Account.objects.filter(pk=refused.account_id).first()
+    return _page(request, 400, account=account, code=refused.code, message=message)
+
+
+def _page(request: HttpRequest, status: int, **context: Any) -> HttpResponse:
+    shell = admin.site.each_context(request)
+    return render(request, "avito_accounts/oauth_result.html", {**shell, **context}, status=status)

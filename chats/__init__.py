@@ -1,0 +1,1 @@
+"""The conversations: webhooks in, storage, replies out."""

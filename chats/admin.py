@@ -1,0 +1,201 @@
+"""Chats, messages and webhook events in the back office. What Avito says is read-only."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.decorators import action, display
+
+from api.admin import RoleModelAdmin
+from avito.messenger import TEXT_MAX
+from avito_accounts.errors import AccountUnusable
+from chats import inbox, replies
+from chats.models import Chat, Message, WebhookEvent
+
+SHOWN_MESSAGES = 50
+DELIVERY_COLOURS = {
+    "received": "info",
+    "sent": "success",
+    "queued": "info",
+    "sending": "info",
+    "unknown": "warning",
+    "failed": "danger",
+}
+
+
+class ReplyForm(forms.Form):
+    text = forms.CharField(max_length=TEXT_MAX, widget=forms.Textarea(attrs={"rows": 3}))
+
+
+class UnreadFilter(admin.SimpleListFilter):
+    title = _("unread")
+    parameter_name = "unread"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("with unread messages"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Chat]) -> QuerySet[Chat]:
+        return queryset.filter(unread_count__gt=0) if self.value() == "yes" else queryset
+
+
+@admin.register(Chat)
+class ChatAdmin(RoleModelAdmin):
+    """A conversation with its last messages, and a reply below them."""
+
+    to_see = "chats.use"
+    list_display = ("client", "account", "item_title", "status", "unread_count", "last_text", "last_message_at")
+    list_filter = (UnreadFilter, "status", "account")
+    search_fields = ("name", "phone", "item_title", "avito_id")
+    list_select_related = ("account", "last_message")
+    ordering = ("-activity_at", "-id")
+    change_form_outer_after_template = "chats/conversation.html"
+    fields = (
+        ("name", "phone", "city"),
+        ("account", "status", "chat_type"),
+        ("item_title", "item_link"),
+        ("avito_id", "unread_count", "messages_count"),
+        ("created_at", "last_message_at"),
+    )
+    readonly_fields = ("item_link",)
+
+    @admin.display(description=_("client"), ordering="name")
+    def client(self, chat: Chat) -> str:
+        return str(chat)
+
+    @admin.display(description=_("last message"))
+    def last_text(self, chat: Chat) -> str:
+        return chat.last_message.text[:80] if chat.last_message else "—"
+
+    @admin.display(description=_("item link"))
+    def item_link(self, chat: Chat) -> str:
+        if not chat.item_url.startswith(("https://", "http://")):
+            return chat.item_url or "—"
+        return format_html('<a href="{0}" target="_blank" rel="noreferrer">{0}</a>', chat.item_url)
+
+    def get_urls(self) -> list[URLPattern]:
+        send = self.admin_site.admin_view(require_POST(self.reply_view))
+        return [path("<int:chat_id>/reply/", send, name="chats_chat_reply"), *super().get_urls()]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        chat = Chat.objects.filter(pk=object_id).first() if object_id and object_id.isdecimal() else None
+        context = {**(extra_context or {}), "chat": chat, "reply_form": ReplyForm()}
+        if chat is not None:
+            newest = chat.messages.select_related("written_by").order_by("-created_at", "-id")[:SHOWN_MESSAGES]
+            context["conversation"] = list(reversed(newest))
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def reply_view(self, request: HttpRequest, chat_id: int) -> HttpResponse:
+        chat = get_object_or_404(Chat.objects.select_related("account__authorization"), pk=chat_id)
+        form = ReplyForm(request.POST)
+        if not self.has_view_permission(request, chat):
+            return HttpResponse(status=403)
+        if not form.is_valid():
+            messages.error(request, _("A reply has 1 to 1000 characters."))
+        else:
+            try:
+                replies.reply(chat, text=form.cleaned_data["text"], author=request.user)  # type: ignore[arg-type]
+                messages.success(request, _("The reply is queued and will be delivered in a moment."))
+            except AccountUnusable:
+                messages.error(request, _("The chat's account is not connected to Avito. Connect it first."))
+        return HttpResponseRedirect(reverse("admin:chats_chat_change", args=[chat.pk]) + "#reply")
+
+
+@admin.register(Message)
+class MessageAdmin(RoleModelAdmin):
+    to_see = "chats.use"
+    list_display = ("created_at", "chat", "direction", "short_text", "delivery")
+    list_filter = ("direction", "delivery_status", "type", ("created_at", RangeDateTimeFilter))
+    list_filter_submit = True
+    search_fields = ("text", "avito_id", "chat__name")
+    list_select_related = ("chat",)
+    ordering = ("-id",)
+    actions = ("send_again",)
+    fields = (
+        ("chat", "direction", "type"),
+        "text",
+        "content",
+        ("avito_id", "author_id", "written_by"),
+        ("delivery_status", "attempts", "error_code", "error_detail"),
+        ("created_at", "read_at"),
+    )
+
+    @admin.display(description=_("text"))
+    def short_text(self, message: Message) -> str:
+        return message.text[:100]
+
+    @display(description=_("delivery"), ordering="delivery_status", label=DELIVERY_COLOURS)
+    def delivery(self, message: Message) -> Any:
+        return message.delivery_status, message.get_delivery_status_display()
+
+    @admin.action(description=_("Send failed ones again"), permissions=["view"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        count = sum(replies.retry(message) for message in queryset[:200])
+        text = ngettext("%(count)d message is queued again.", "%(count)d messages are queued again.", count)
+        messages.info(request, text % {"count": count})
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(RoleModelAdmin):
+    """What Avito has delivered, as it came; every event can be processed again without harm."""
+
+    to_see = "accounts.manage"
+    list_display = ("received_at", "state", "type", "avito_user_id", "chat_avito_id", "attempts", "short_error")
+    list_filter = ("status", "type", ("received_at", RangeDateTimeFilter))
+    list_filter_submit = True
+    search_fields = ("chat_avito_id", "message_avito_id", "request_id")
+    ordering = ("-id",)
+    actions = ("replay",)
+    actions_detail = ("replay_one",)
+    fields = (
+        ("state", "received_at", "processed_at"),
+        ("type", "avito_user_id"),
+        ("chat_avito_id", "message_avito_id"),
+        ("attempts", "note", "request_id", "signature"),
+        "error",
+        "body_text",
+    )
+    readonly_fields = ("state", "body_text")
+
+    @display(
+        description=_("status"),
+        ordering="status",
+        label={"processed": "success", "received": "info", "unmatched": "warning", "dead": "danger"},
+    )
+    def state(self, event: WebhookEvent) -> Any:
+        return event.status, event.get_status_display()
+
+    @admin.display(description=_("error"))
+    def short_error(self, event: WebhookEvent) -> str:
+        return (event.error.strip().splitlines() or [event.note])[-1][:100]
+
+    @admin.display(description=_("body"))
+    def body_text(self, event: WebhookEvent) -> str:
+        return format_html('<pre class="whitespace-pre-wrap break-all">{}</pre>', event.raw)
+
+    @admin.action(description=_("Process again"), permissions=["view"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> None:
+        self._report(request, inbox.replay(queryset))
+
+    @action(description=_("Process again"), url_path="replay", permissions=["view"], icon="replay")
+    def replay_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        self._report(request, inbox.replay(WebhookEvent.objects.filter(pk=object_id)))
+        return HttpResponseRedirect(reverse("admin:chats_webhookevent_change", args=[object_id]))
+
+    def _report(self, request: HttpRequest, count: int) -> None:
+        text = ngettext("%(count)d event will be processed again.", "%(count)d events will be processed again.", count)
+        messages.info(request, text % {"count": count})

@@ -1,0 +1,201 @@
+"""Avito's webhooks: stored, committed, answered. Nothing is understood here.
+
+Deliveries that arrive together share one multi-row INSERT and one commit; each is answered only after that commit, so
+an answer of 200 means that the row is durable. A delivery alone waits for nobody: it is written at once, and those that
+come while it is written make up the next batch. Without the database the answer is 503 and the sender repeats.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+from django.conf import settings
+from django.db import connection
+from django.utils.crypto import constant_time_compare
+from prometheus_client import Counter
+
+from avito import webhooks
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 1.5  # Avito waits two
+BATCH_MAX = 500
+WAITING_MAX = 5000
+RING_PAUSE_SECONDS = 0.05
+
+answers = Counter("avito_webhook_answers_total", "Answers to Avito's webhooks", ["status"])
+
+INSERT = """
+INSERT INTO chats_webhookevent
+    (digest, body, signature, request_id, received_at, status, type, chat_avito_id, message_avito_id, note, attempts, error)
+SELECT digest, body, signature, request_id, received_at, 'received', '', '', '', note, 0, ''
+FROM unnest(%s::bytea[], %s::bytea[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+    AS delivered (digest, body, signature, request_id, received_at, note)
+ORDER BY digest
+ON CONFLICT (digest) DO NOTHING
+"""
+
+
+class Delivery(NamedTuple):
+    digest: bytes
+    body: bytes
+    signature: str
+    request_id: str
+    received_at: datetime
+    note: str
+
+
+class Intake:
+    """ASGI app behind the gate, which has read the body into `scope["body"]`."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Delivery, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._ringer: asyncio.Task[None] | None = None
+        self._ring_again = False
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+        status, content, extra = await self._handle(scope)
+        answers.labels(status=str(status)).inc()
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def close(self) -> None:
+        """Let what is being written be written."""
+        for task in (self._writer, self._ringer):
+            if task is not None:
+                with suppress(TimeoutError, Exception):
+                    await asyncio.wait_for(task, 5)
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _handle(self, scope: MutableMapping[str, Any]) -> tuple[int, Any, list[tuple[bytes, bytes]]]:
+        if scope["method"] != "POST":
+            return 405, _error("method_not_allowed", "Only POST."), [(b"allow", b"POST")]
+        if not _key_is_right(scope["path"]):
+            return 401, _error("not_authenticated", "The key is missing or wrong."), []
+        body: bytes = scope["body"]
+        headers = dict(scope["headers"])
+        signature = headers.get(b"x-avito-messenger-signature", b"").decode("latin-1")[:200].replace("\0", "")
+        note = ""
+        if settings.AVITO_WEBHOOK_SIGNATURE != "off" and not webhooks.signature_matches(
+            body, signature, settings.AVITO_WEBHOOK_SIGNATURE_SECRET
+        ):
+            if settings.AVITO_WEBHOOK_SIGNATURE == "enforce":
+                return 401, _error("not_authenticated", "The signature is missing or wrong."), []
+            note = "signature does not match"
+        if _is_probe(body):
+            return 200, {"ok": True}, []
+        digest = hashlib.sha256(body).digest()
+        delivery = Delivery(digest, body, signature, scope["request_id"], datetime.now(UTC), note)
+        if not await self._stored(delivery):
+            return 503, _error("database_unavailable", "Not stored. Repeat soon."), [(b"retry-after", b"2")]
+        return 200, {"ok": True}, []
+
+    async def _stored(self, delivery: Delivery) -> bool:
+        """Whether the delivery is committed, in time to say so."""
+        if len(self._waiting) >= WAITING_MAX:
+            return False
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((delivery, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        try:
+            await asyncio.wait_for(done, ANSWER_SECONDS)
+        except (TimeoutError, psycopg.Error, OSError) as error:
+            log.error("webhook_not_stored", error=type(error).__name__)
+            return False
+        return True
+
+    async def _write(self) -> None:
+        """Write batch after batch until nobody waits."""
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            # Whoever gave up waiting has been told 503 and will repeat.
+            batch = [(delivery, done) for delivery, done in batch if not done.done()]
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._insert([delivery for delivery, _done in batch])
+            except Exception as error:
+                await self._hang_up()
+                for _delivery, done in batch:
+                    if not done.done():
+                        done.set_exception(
+                            error if isinstance(error, psycopg.Error) else psycopg.OperationalError(repr(error))
+                        )
+            else:
+                for _delivery, done in batch:
+                    if not done.done():
+                        done.set_result(None)
+                self._ring()
+
+    async def _insert(self, deliveries: list[Delivery]) -> None:
+        if not deliveries:
+            return
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(**_connection_parameters(), autocommit=True)
+        unique = {delivery.digest: delivery for delivery in deliveries}
+        await self._connection.execute(INSERT, [list(column) for column in zip(*unique.values(), strict=True)])
+
+    async def _hang_up(self) -> None:
+        broken, self._connection = self._connection, None
+        if broken is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(broken.close(), 1)
+
+    def _ring(self) -> None:
+        """Wake the workers; many deliveries share one ring, and a broker that is away holds up nobody."""
+        self._ring_again = True
+        if self._ringer is None or self._ringer.done():
+            self._ringer = asyncio.create_task(self._keep_ringing())
+
+    async def _keep_ringing(self) -> None:
+        while self._ring_again:
+            self._ring_again = False
+            await asyncio.to_thread(_ring_doorbell)
+            await asyncio.sleep(RING_PAUSE_SECONDS)
+
+
+def _ring_doorbell() -> None:
+    from chats import tasks
+
+    try:
+        tasks.process_inbox.apply_async(expires=60, retry=False)
+    except Exception as error:  # kombu raises its transports' own errors; the workers' sweep finds the rows anyway
+        log.warning("doorbell_unheard", error=type(error).__name__)
+
+
+def _key_is_right(path: str) -> bool:
+    if not settings.AVITO_WEBHOOK_KEYS:
+        return True
+    given = path.split("/avito", 1)[1].strip("/")
+    # Each is compared, so that the time taken does not tell which one came close.
+    return any([constant_time_compare(given, key) for key in settings.AVITO_WEBHOOK_KEYS])
+
+
+def _is_probe(body: bytes) -> bool:
+    """Avito checks an address by posting an empty object."""
+    return len(body) <= 64 and b"".join(body.split()) == b"{}"
+
+
+def _error(code: str, detail: str) -> dict[str, Any]:
+    kind = "server_error" if code == "database_unavailable" else "client_error"
+    return {"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}
+
+
+def _connection_parameters() -> dict[str, Any]:
+    """Django's own database, without Django's connection: that one belongs to threads."""
+    parameters = connection.get_connection_params()
+    names = ("host", "port", "dbname", "user", "password", "sslmode", "connect_timeout")
+    return {**{name: parameters[name] for name in names if parameters.get(name)}, "application_name": "intake"}

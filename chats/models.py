@@ -1,0 +1,196 @@
+"""Conversations as we keep them, and the inbox of what Avito has delivered."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from avito_accounts.models import Account
+
+AVITO_ID_MAX = 255
+
+
+class ChatQuerySet(models.QuerySet["Chat"]):
+    def at_avito(self, avito_id: str) -> "ChatQuerySet":
+        """The chats with this id of Avito's: one, or two where two accounts of ours talk to each other."""
+        return self.filter(avito_id=avito_id).order_by("-activity_at")
+
+
+class Chat(models.Model):
+    """One conversation of one account. Survives the account."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active", _("active")
+        CLOSED = "closed", _("closed")
+        ARCHIVED = "archived", _("archived")
+
+    account = models.ForeignKey(
+        Account, on_delete=models.SET_NULL, null=True, blank=True, related_name="chats", verbose_name=_("account")
+    )
+    avito_user_id = models.BigIntegerField(
+        default=0, help_text="Avito's number of the account, 0 when never known; stays when the account is deleted"
+    )
+    avito_id = models.CharField(_("chat id at Avito"), max_length=AVITO_ID_MAX)
+    status = models.CharField(_("status"), max_length=8, choices=Status.choices, default=Status.ACTIVE)
+    name = models.CharField(_("client"), max_length=255, blank=True, default="")
+    phone = models.CharField(_("phone"), max_length=16, blank=True, default="")
+    city = models.CharField(_("city"), max_length=100, blank=True, default="")
+    item_id = models.BigIntegerField(_("item"), null=True, blank=True)
+    item_title = models.CharField(_("item title"), max_length=500, blank=True, default="")
+    item_url = models.CharField(_("item link"), max_length=1000, blank=True, default="")
+    chat_type = models.CharField(_("chat type"), max_length=20, blank=True, default="")
+    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True, verbose_name=_("tags"))
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("assignee")
+    )
+    last_message = models.ForeignKey("Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    last_message_at = models.DateTimeField(_("last message"), null=True, blank=True)
+    activity_at = models.DateTimeField(default=timezone.now, help_text="the last message's time, or when it was made")
+    unread_count = models.PositiveIntegerField(_("unread"), default=0)
+    messages_count = models.PositiveIntegerField(_("messages"), default=0)
+    sync_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="when the chat shall be read at Avito; null: nothing to read"
+    )
+    sync_failures = models.PositiveSmallIntegerField(default=0)
+    avito_updated_at = models.DateTimeField(null=True, blank=True, help_text="Avito's own time of the state we hold")
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = ChatQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("chat")
+        verbose_name_plural = _("chats")
+        constraints = [
+            models.UniqueConstraint(fields=["avito_user_id", "avito_id"], name="one_chat_per_account_and_avito_id")
+        ]
+        indexes = [
+            models.Index(fields=["avito_id"], name="chat_by_avito_id"),
+            models.Index(fields=["-activity_at", "-id"], name="chat_newest"),
+            models.Index(fields=["account", "-activity_at", "-id"], name="chat_newest_of_account"),
+            models.Index(fields=["sync_due_at"], condition=Q(sync_due_at__isnull=False), name="chat_sync_due"),
+            models.Index(fields=["phone"], condition=~Q(phone=""), name="chat_by_phone"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.avito_id
+
+
+class Message(models.Model):
+    """One message. Of an outgoing one that we deliver, `delivery_status` is the queue."""
+
+    class Direction(models.TextChoices):
+        INBOUND = "inbound", _("from the client")
+        OUTBOUND = "outbound", _("from us")
+
+    class DeliveryStatus(models.TextChoices):
+        RECEIVED = "received", _("received")
+        QUEUED = "queued", _("queued")
+        SENDING = "sending", _("being sent")
+        SENT = "sent", _("sent")
+        FAILED = "failed", _("failed")
+        UNKNOWN = "unknown", _("unknown, being checked")
+
+    UNSETTLED = (DeliveryStatus.QUEUED, DeliveryStatus.SENDING, DeliveryStatus.UNKNOWN)
+    ON_ITS_WAY = (DeliveryStatus.SENDING, DeliveryStatus.UNKNOWN)
+
+    chat = models.ForeignKey(Chat, on_delete=models.CASCADE, related_name="messages", verbose_name=_("chat"))
+    avito_user_id = models.BigIntegerField(default=0, help_text="the chat's own, so that ids are unique per account")
+    avito_id = models.CharField(  # noqa: DJ001  NULLs are distinct, "" is not
+        _("message id at Avito"), max_length=AVITO_ID_MAX, null=True, blank=True
+    )
+    direction = models.CharField(_("direction"), max_length=8, choices=Direction.choices)
+    type = models.CharField(_("type"), max_length=50, default="text")
+    text = models.TextField(_("text"), blank=True, default="")
+    content = models.JSONField(_("content"), default=dict, blank=True)
+    author_id = models.BigIntegerField(_("author's number"), null=True, blank=True)
+    written_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("written here by")
+    )
+    delivery_status = models.CharField(
+        _("delivery"), max_length=8, choices=DeliveryStatus.choices, default=DeliveryStatus.RECEIVED
+    )
+    error_code = models.CharField(max_length=50, blank=True, default="")
+    error_detail = models.TextField(_("error"), blank=True, default="")
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    sending_at = models.DateTimeField(null=True, blank=True, help_text="when the last attempt began")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="not before: the next attempt, or the next look")
+    absences = models.PositiveSmallIntegerField(default=0, help_text="looks at Avito that did not find an unknown one")
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    read_at = models.DateTimeField(_("read"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        constraints = [
+            models.UniqueConstraint(fields=["avito_user_id", "avito_id"], name="one_message_per_account_and_avito_id")
+        ]
+        indexes = [
+            models.Index(fields=["chat", "-created_at", "-id"], name="message_newest_of_chat"),
+            models.Index(
+                fields=["chat", "id"],
+                condition=Q(delivery_status__in=("queued", "sending", "unknown")),
+                name="message_unsettled",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.avito_id or self.pk}"
+
+
+class WebhookEvent(models.Model):
+    """One delivery as it came: the raw bytes, and what became of them.
+
+    Rows are written by `chats.intake` with SQL of its own. The same bytes twice are one row.
+    """
+
+    class Status(models.TextChoices):
+        RECEIVED = "received", _("waiting")
+        PROCESSED = "processed", _("processed")
+        IGNORED = "ignored", _("ignored: nothing we handle")
+        UNMATCHED = "unmatched", _("unmatched: no such account yet")
+        DEAD = "dead", _("dead: cannot be used")
+
+    digest = models.BinaryField(max_length=32, unique=True, editable=False, help_text="SHA-256 of the body")
+    body = models.BinaryField(editable=False)
+    signature = models.CharField(_("signature"), max_length=200, blank=True, default="", editable=False)
+    request_id = models.CharField(_("request"), max_length=64, blank=True, default="", editable=False)
+    received_at = models.DateTimeField(_("received"), editable=False)
+    status = models.CharField(_("status"), max_length=9, choices=Status.choices, default=Status.RECEIVED)
+    type = models.CharField(_("type"), max_length=100, blank=True, default="")
+    avito_user_id = models.BigIntegerField(_("account's number"), null=True, blank=True)
+    chat_avito_id = models.CharField(_("chat"), max_length=AVITO_ID_MAX, blank=True, default="")
+    message_avito_id = models.CharField(_("message"), max_length=AVITO_ID_MAX, blank=True, default="")
+    note = models.CharField(_("note"), max_length=200, blank=True, default="", help_text="what is peculiar about it")
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(_("error"), blank=True, default="")
+    processed_at = models.DateTimeField(_("processed"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
+        indexes = [
+            models.Index(fields=["id"], condition=Q(status="received"), name="event_waiting"),
+            models.Index(fields=["avito_user_id"], condition=Q(status="unmatched"), name="event_unmatched"),
+            models.Index(fields=["status", "-id"], name="event_newest_of_status"),
+            models.Index(fields=["chat_avito_id"], name="event_by_chat"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk}"
+
+    @property
+    def raw(self) -> str:
+        """The body as text; what is no UTF-8 shows as U+FFFD."""
+        return bytes(self.body).decode("utf-8", "replace")
+
+    def settle(self, status: "WebhookEvent.Status", **fields: Any) -> None:
+        """Write down what became of the event."""
+        for name, value in {"status": status, "processed_at": timezone.now(), "retry_at": None, **fields}.items():
+            setattr(self, name, value)
+        self.save()

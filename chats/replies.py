@@ -1,0 +1,256 @@
+"""Replies out: queued in a row, delivered by a worker, at most once.
+
+    queued -> sending -> sent | failed
+                 |  ^
+                 v  |  (two looks at the chat did not find it: it surely did not arrive)
+              unknown -> sent
+
+Avito knows no idempotency key. So a call that may have taken effect is never simply repeated: the reply is `unknown`
+until the chat has been read back. Replies of one chat go out in their order; one that is not settled holds the next.
+"""
+
+from datetime import timedelta
+
+import structlog
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+
+import avito
+from avito_accounts import services as accounts
+from avito_accounts import tokens
+from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
+from avito_accounts.models import Account
+from chats import services, tasks
+from chats.models import Chat, Message
+
+log = structlog.get_logger(__name__)
+
+Status = Message.DeliveryStatus
+ATTEMPTS_MAX = 20
+GIVE_UP_AFTER = timedelta(hours=24)
+# Longer than one call to Avito can take: whoever still says "sending" after it has died on the way.
+SENDING_LEASE = timedelta(seconds=40)
+FIRST_LOOK = timedelta(seconds=2)
+SECOND_LOOK = timedelta(seconds=10)
+LOOKS_NEEDED = 2
+LOOK_LEASE = timedelta(seconds=60)
+TRANSIENT = (avito.NoAnswer, avito.RateLimited, avito.Broken, avito.Unreadable)
+
+
+def reply(chat: Chat, *, text: str, author: User | None) -> Message:
+    """Queue a reply. Raises AccountNotAuthorized when the chat has no account that could send it."""
+    if chat.account is None or not can_write(chat.account):
+        raise AccountNotAuthorized(chat.account_id)
+    with transaction.atomic():
+        message = put(chat, text=text, author=author, status=Status.QUEUED)
+        tasks.deliver.delay_on_commit(message.pk)
+    return message
+
+
+def put(chat: Chat, *, text: str, author: User | None, status: str) -> Message:
+    """A new message of ours in the chat. Needs a transaction."""
+    locked = Chat.objects.select_for_update(of=("self",)).get(pk=chat.pk)
+    message = Message(
+        chat=locked,
+        avito_user_id=locked.avito_user_id,
+        direction=Message.Direction.OUTBOUND,
+        text=text,
+        content={"text": text},
+        written_by=author,
+        author_id=locked.avito_user_id or None,
+        delivery_status=status,
+        sending_at=timezone.now() if status == Status.SENDING else None,
+        attempts=1 if status == Status.SENDING else 0,
+    )
+    message.save(force_insert=True)
+    services.add_to_chat(locked, message)
+    return message
+
+
+def can_write(account: Account) -> bool:
+    authorization = getattr(account, "authorization", None)
+    return account.has_own_keys if authorization is None else not authorization.dead_reason
+
+
+def deliver(message: Message) -> Message:
+    """Send a queued reply, if it is its turn and nobody else does. Its row tells the outcome."""
+    account = message.chat.account
+    if account is None:
+        _settle(message, Status.FAILED, code="account_not_authorized", detail="The chat has no account any more.")
+        return message
+    token: str | None = None
+    for _attempt in range(2):
+        try:
+            token = tokens.access_token(account, rejected=token)
+            user_id = accounts.user_id(account)
+        except (AccountUnusable, avito.AvitoError) as error:
+            _not_sent(message, error)
+            return message
+        if not _claim(message):
+            return message
+        try:
+            _send(message, accounts.client_for(account, token), user_id)
+        except avito.Unauthorized:
+            _settle(message, Status.QUEUED)  # refused, so not done: once more with another token
+            continue
+        except avito.AvitoError as error:
+            _not_sent(message, error)
+        return message
+    tokens.flag(account)
+    _settle(message, Status.FAILED, code="reconnect_required", detail="Avito refuses the account's fresh token.")
+    return message
+
+
+def send_now(account: Account, *, avito_id: str, text: str, author: User | None) -> Message:
+    """Send a text while somebody waits for it, ahead of what is queued. The row stands before the call is made.
+
+    Raises AccountUnusable (nothing is stored then) and AvitoError: the row is `unknown` if the text may have arrived,
+    and will be looked for; else `failed`.
+    """
+    user_id = accounts.user_id(account)
+    token = tokens.access_token(account)
+    with transaction.atomic():
+        chat = services.chat_for(avito_id=avito_id, user_id=user_id, account=account)
+        if not chat.name:
+            services.want_sync(chat)
+        message = put(chat, text=text, author=author, status=Status.SENDING)
+    try:
+        try:
+            _send(message, accounts.client_for(account, token), user_id)
+        except avito.Unauthorized:
+            fresh = tokens.access_token(account, rejected=token)
+            _send(message, accounts.client_for(account, fresh), user_id)
+    except (AccountUnusable, avito.AvitoError) as error:
+        maybe_done = isinstance(error, avito.AvitoError) and error.maybe_done
+        _settle(
+            message,
+            Status.UNKNOWN if maybe_done else Status.FAILED,
+            code=type(error).__name__,
+            detail=str(error)[:500],
+            retry_in=FIRST_LOOK if maybe_done else None,
+        )
+        raise
+    return message
+
+
+def _send(message: Message, client: avito.Client, user_id: int) -> None:
+    """The call itself. Claimed beforehand; its success is stored at once."""
+    sent = client.messenger.send_text(user_id, message.chat.avito_id, message.text)
+    services.mark_sent(message, avito_id=sent.id)
+    message.refresh_from_db()
+
+
+def look_again(message: Message) -> None:
+    """Read the chat of an `unknown` reply: there it is, or it is missing once more."""
+    now = timezone.now()
+    due = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN, retry_at__lte=now)
+    if due.update(retry_at=now + LOOK_LEASE) != 1:
+        return
+    if message.chat.account is None:
+        _settle(message, Status.FAILED, code="account_not_authorized", detail="The chat has no account any more.")
+        return
+    try:
+        services.read_chat(message.chat)  # finding it there settles it
+    except (avito.AvitoError, AccountUnusable) as error:
+        log.warning("reply_look_failed", message_id=message.pk, error=type(error).__name__)
+        Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN).update(retry_at=now + SECOND_LOOK)
+        return
+    with transaction.atomic():
+        missing = Message.objects.select_for_update().filter(pk=message.pk, delivery_status=Status.UNKNOWN).first()
+        if missing is None:
+            return
+        missing.absences += 1
+        if missing.absences < LOOKS_NEEDED:
+            missing.retry_at = now + SECOND_LOOK
+            missing.save(update_fields=["absences", "retry_at"])
+            return
+        missing.absences = 0
+        missing.save(update_fields=["absences"])
+    log.info("reply_did_not_arrive", message_id=message.pk)
+    _requeue_or_fail(message, code="not_delivered", detail="The chat was read twice and does not hold it.")
+
+
+def presume_lost() -> int:
+    """Replies whose worker died while sending: whether they arrived is unknown."""
+    now = timezone.now()
+    stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=now - SENDING_LEASE)
+    return stale.update(delivery_status=Status.UNKNOWN, retry_at=now, error_code="worker_lost")
+
+
+def retry(message: Message) -> bool:
+    """A person has a failed reply sent again. False when it is not failed."""
+    failed = Message.objects.filter(pk=message.pk, delivery_status=Status.FAILED, avito_id=None)
+    changed = failed.update(
+        delivery_status=Status.QUEUED, attempts=0, retry_at=None, error_code="", error_detail="", created_at=timezone.now()
+    )
+    if changed:
+        tasks.deliver.delay_on_commit(message.pk)
+    return bool(changed)
+
+
+def due_for_delivery() -> "list[int]":
+    """Queued replies whose turn it is."""
+    return list(_whose_turn_it_is().order_by("id").values_list("pk", flat=True)[:200])
+
+
+def due_for_a_look() -> "list[int]":
+    due = Message.objects.filter(delivery_status=Status.UNKNOWN, retry_at__lte=timezone.now())
+    return list(due.order_by("retry_at").values_list("pk", flat=True)[:200])
+
+
+def next_of(chat_id: int) -> Message | None:
+    return _whose_turn_it_is().filter(chat_id=chat_id).select_related("chat__account__authorization").first()
+
+
+def _whose_turn_it_is():  # type: ignore[no-untyped-def]  # a queryset with an annotation has no name of its own
+    ahead = Message.objects.filter(
+        chat=OuterRef("chat"), id__lt=OuterRef("id"), delivery_status__in=Message.UNSETTLED
+    )
+    due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
+    return Message.objects.filter(due, ~Exists(ahead), delivery_status=Status.QUEUED)
+
+
+def _claim(message: Message) -> bool:
+    now = timezone.now()
+    mine = _whose_turn_it_is().filter(pk=message.pk)
+    return bool(
+        mine.update(delivery_status=Status.SENDING, sending_at=now, retry_at=None, attempts=F("attempts") + 1) == 1
+    )
+
+
+def _not_sent(message: Message, error: Exception) -> None:
+    """Judge a failure: perhaps done, surely not done and worth another try, or refused."""
+    code, detail = type(error).__name__, str(error)[:500]
+    log.warning("reply_not_sent", message_id=message.pk, error=code)
+    if isinstance(error, avito.AvitoError) and error.maybe_done:
+        _settle(message, Status.UNKNOWN, code=code, detail=detail, retry_in=FIRST_LOOK)
+    elif isinstance(error, TRANSIENT):
+        wait = error.retry_after_seconds if isinstance(error, avito.AvitoError) else None
+        _requeue_or_fail(message, code=code, detail=detail, wait_seconds=wait)
+    else:
+        _settle(message, Status.FAILED, code=code, detail=detail)
+        tasks.deliver_next.delay_on_commit(message.chat_id)
+
+
+def _requeue_or_fail(message: Message, *, code: str, detail: str, wait_seconds: int | None = None) -> None:
+    message.refresh_from_db(fields=["attempts"])
+    if timezone.now() - message.created_at > GIVE_UP_AFTER or message.attempts >= ATTEMPTS_MAX:
+        _settle(message, Status.FAILED, code=code, detail=detail)
+        return
+    pause = timedelta(seconds=wait_seconds or min(300, 2 ** min(message.attempts, 8)))
+    _settle(message, Status.QUEUED, code=code, detail=detail, retry_in=pause)
+
+
+def _settle(
+    message: Message, status: str, *, code: str = "", detail: str = "", retry_in: timedelta | None = None
+) -> None:
+    """Write the outcome, unless the chat's echo has already shown that it arrived."""
+    Message.objects.filter(pk=message.pk, delivery_status__in=Message.UNSETTLED).update(
+        delivery_status=status,
+        error_code=code,
+        error_detail=detail,
+        retry_at=timezone.now() + retry_in if retry_in else None,
+    )
+    message.refresh_from_db()

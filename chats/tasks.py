@@ -1,0 +1,105 @@
+"""Doors for Celery, and the sweeps that every worker makes by itself.
+
+Each task may come twice, late, or never: the rows say what there is to do.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+from celery import Task, shared_task
+from django.utils import timezone
+
+from avito_accounts import services as accounts
+from avito_accounts.models import Account
+from chats import inbox, replies, services
+from chats.models import Chat, Message
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(ignore_result=True)
+def process_inbox() -> None:
+    """Turn waiting webhook events into chats and messages."""
+    inbox.process_waiting()
+
+
+@shared_task(ignore_result=True)
+def sync_chat(chat_id: int) -> None:
+    chat = Chat.objects.select_related("account").filter(pk=chat_id).first()
+    if chat is not None:
+        services.sync_chat(chat)
+
+
+@shared_task(ignore_result=True)
+def deliver(message_id: int) -> None:
+    """Queued -> sent, failed or unknown; or queued again, for later."""
+    message = _message(message_id)
+    if message is not None:
+        replies.deliver(message)
+
+
+@shared_task(ignore_result=True)
+def deliver_next(chat_id: int) -> None:
+    """The reply that waited for the one before it."""
+    message = replies.next_of(chat_id)
+    if message is not None:
+        replies.deliver(message)
+
+
+@shared_task(ignore_result=True)
+def look_again(message_id: int) -> None:
+    """Unknown -> sent, or queued again when it surely did not arrive."""
+    message = _message(message_id)
+    if message is not None:
+        replies.look_again(message)
+
+
+@shared_task(ignore_result=True)
+def reconcile(account_id: int) -> None:
+    """Make good the webhooks that never came, for one account."""
+    account = services.accounts_to_reconcile().filter(pk=account_id).first()
+    if account is None or not _claim_reconcile(account):
+        return
+    accounts.try_quietly(services.reconcile, account)
+
+
+@shared_task(ignore_result=True)
+def reconcile_due_accounts() -> None:
+    for account_id in services.accounts_to_reconcile().values_list("pk", flat=True):
+        reconcile.delay(account_id)
+
+
+def sweep_inbox() -> None:
+    """What no doorbell announced: waiting events, and unmatched ones whose account has appeared."""
+    inbox.match_again()
+    inbox.process_waiting()
+
+
+def sweep_replies() -> None:
+    replies.presume_lost()
+    _ring(deliver, replies.due_for_delivery())
+    _ring(look_again, replies.due_for_a_look())
+
+
+def sweep_chats() -> None:
+    due = Chat.objects.filter(sync_due_at__lte=timezone.now(), account__isnull=False)
+    _ring(sync_chat, due.order_by("sync_due_at").values_list("pk", flat=True)[:200])
+
+
+def _ring(task: Task, row_ids: Iterable[int]) -> None:
+    """Hand rows to the workers; while the broker is away, do the work here."""
+    for row_id in row_ids:
+        try:
+            task.apply_async([row_id], retry=False, expires=60)
+        except Exception as error:  # each transport of kombu's raises errors of its own
+            log.warning("doorbell_unheard", task=task.name, error=type(error).__name__)
+            task(row_id)
+
+
+def _message(message_id: int) -> Message | None:
+    return Message.objects.select_related("chat__account__authorization").filter(pk=message_id).first()
+
+
+def _claim_reconcile(account: Account) -> bool:
+    mine = Account.objects.filter(pk=account.pk, reconciled_at=account.reconciled_at)
+    return mine.update(reconciled_at=timezone.now()) == 1

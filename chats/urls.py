@@ -1,0 +1,7 @@
+from rest_framework.routers import SimpleRouter
+
+from chats import api
+
+router = SimpleRouter(trailing_slash=False)
+router.register("avito/chats", api.ChatViewSet, basename="chat")
+urlpatterns = router.urls

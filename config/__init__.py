@@ -1,0 +1,1 @@
+"""Wires everything together; nothing imports it."""

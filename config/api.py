@@ -1,0 +1,98 @@
+"""One shape of errors for the whole API, and what each failure of Avito's becomes there."""
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.translation import gettext_lazy as _
+from django.views import defaults
+from drf_standardized_errors.handler import exception_handler as standardized
+from rest_framework.exceptions import APIException
+from rest_framework.response import Response
+
+import avito
+from avito_accounts import errors as accounts
+
+log = structlog.get_logger(__name__)
+
+
+class ApiError(APIException):
+    """An error with its own status and code, and optionally the seconds after which a repeat makes sense."""
+
+    def __init__(self, status: int, code: str, detail: Any, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail, code)
+        self.status_code = status
+        self.wait = retry_after_seconds  # DRF's handler sends it as Retry-After
+
+
+def exception_handler(exception: Exception, context: dict[str, Any]) -> Response | None:
+    response: Response | None = standardized(translated(exception), context)
+    return response
+
+
+def translated(exception: Exception) -> Exception:
+    """Our and Avito's failures as errors of the API; all others as they are."""
+    match exception:
+        case accounts.AccountNotAuthorized():
+            detail: Any = _("The account is not connected to Avito. Connect it first.")
+            return ApiError(409, "account_not_authorized", detail)
+        case accounts.ReconnectRequired():
+            return ApiError(409, "reconnect_required", _("Token expired. Please reconnect."))
+        case accounts.MissingAvitoSecrets():
+            detail = _("AVITO_OAUTH_CLIENT_ID or AVITO_OAUTH_CLIENT_SECRET is missing in the environment.")
+            return ApiError(503, "missing_avito_secrets", detail)
+        case avito.AvitoError():
+            return _avito_error(exception)
+        case OperationalError() | InterfaceError():
+            log.error("database_unavailable", error=type(exception).__name__)
+            return ApiError(503, "database_unavailable", _("The database does not answer. Try again soon."), 2)
+        case RequestDataTooBig():
+            return ApiError(413, "body_too_large", _("The request's body is too large."))
+    return exception
+
+
+def _avito_error(error: avito.AvitoError) -> ApiError:
+    match error:
+        case avito.ProxyFailed():
+            return ApiError(502, "proxy_failed", _("The account's proxy failed: %(reason)s.") % {"reason": error.reason})
+        case avito.RateLimited():
+            detail: Any = _("Avito asks for a pause. Try again later.")
+            return ApiError(503, "avito_rate_limited", detail, error.retry_after_seconds or 30)
+        case avito.Invalid():
+            return ApiError(422, "avito_rejected", error.message)
+        case avito.SubscriptionRequired():
+            return ApiError(402, "avito_subscription_required", error.message)
+        case avito.Forbidden():
+            return ApiError(403, "avito_forbidden", _("Avito refuses: %(text)s") % {"text": error.message})
+        case avito.NotFound():
+            return ApiError(404, "avito_not_found", _("Avito does not know it: %(text)s") % {"text": error.message})
+        case avito.Unauthorized() | avito.InvalidGrant() | avito.InvalidClient():
+            return ApiError(409, "reconnect_required", _("Token expired. Please reconnect."))
+        case avito.TimedOut():
+            return ApiError(504, "avito_timeout", _("Avito did not answer in time."))
+    return ApiError(502, "avito_unavailable", _("Avito is not available or answered unreadably. Try again later."))
+
+
+def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:
+    """Too many wrong passwords for this name from this address."""
+    return _plain(429, "too_many_attempts", str(_("Too many wrong tries. Wait 15 minutes.")))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return _plain(404, "not_found", str(_("There is nothing here.")))
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return _plain(500, "error", str(_("Something broke on our side. The log has the request's id.")))
+    return defaults.server_error(request)
+
+
+def _plain(status: int, code: str, detail: str) -> JsonResponse:
+    kind = "server_error" if status >= 500 else "client_error"
+    content = {"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}
+    return JsonResponse(content, status=status, json_dumps_params={"ensure_ascii": False})

@@ -1,0 +1,96 @@
+"""The Celery app, and the two ways in which background work survives a silent broker.
+
+Every worker sweeps the database by itself, in a thread of its own; beat writes down that it lives.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps
+from celery.signals import setup_logging
+from django.db import close_old_connections, connection
+from django.utils.module_loading import import_string
+from django_celery_beat.schedulers import DatabaseScheduler
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+log = structlog.get_logger(__name__)
+app = Celery("avito-service", task_cls="config.doorbell:Doorbell")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_django_logging(**_: Any) -> None:
+    """Celery would install its own handlers; Django's settings already say how logs look."""
+
+
+def beat_heart(name: str) -> None:
+    """Write down that a process of this kind is alive now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO config_heartbeat (name, beat_at) VALUES (%s, now())"
+            " ON CONFLICT (name) DO UPDATE SET beat_at = excluded.beat_at",
+            [name],
+        )
+
+
+class DatabaseSweep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types for it
+    """Threads in each worker that look for waiting rows every few seconds, broker or no broker.
+
+    One thread a sweep, so that a slow one (Avito does not answer) does not hold up the others.
+    """
+
+    requires = {"celery.worker.components:Pool"}
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._stopped = threading.Event()
+
+    def start(self, parent: Any) -> None:
+        from django.conf import settings
+
+        for sweep in (_worker_heartbeat, *(import_string(path) for path in settings.DATABASE_SWEEPS)):
+            threading.Thread(target=self._repeat, args=[sweep], name=sweep.__name__, daemon=True).start()
+
+    def stop(self, parent: Any) -> None:
+        self._stopped.set()
+
+    terminate = stop
+
+    def _repeat(self, sweep: Callable[[], None]) -> None:
+        from django.conf import settings
+
+        while not self._stopped.is_set():
+            try:
+                sweep()
+            except Exception as error:  # the database may be away: say so and look again
+                log.warning("sweep_failed", sweep=sweep.__name__, error=repr(error))
+            connection.close()
+            self._stopped.wait(settings.DATABASE_SWEEP_SECONDS)
+
+
+def _worker_heartbeat() -> None:
+    beat_heart("worker")
+
+
+app.steps["worker"].add(DatabaseSweep)
+
+
+class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat ships no types
+    """Beat's schedule in the database (the admin may switch entries off), with a heartbeat.
+
+    A database or a broker that is away costs ticks, never the process.
+    """
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        try:
+            beat_heart("beat")
+            return min(float(super().tick(*args, **kwargs)), 5.0)
+        except Exception as error:
+            log.warning("beat_tick_failed", error=repr(error))
+            close_old_connections()
+            return 5.0

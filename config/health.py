@@ -1,0 +1,64 @@
+"""`/health` says that this process answers; `/health/ready` says whether the whole installation can work."""
+
+from collections.abc import Callable
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+
+HEARTBEAT_MAX_AGE_SECONDS = 30
+
+
+@require_safe
+def alive(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """200 when every part is `ok`, else 503; each part by name."""
+    checks: dict[str, Callable[[], bool]] = {
+        "database": _database,
+        "redis": _redis,
+        "worker": lambda: _heartbeat("worker"),
+        "beat": lambda: _heartbeat("beat"),
+        "migrations": _migrations,
+    }
+    parts = {name: "ok" if _holds(check) else "failed" for name, check in checks.items()}
+    return JsonResponse(parts, status=200 if set(parts.values()) == {"ok"} else 503)
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except (DatabaseError, redis.RedisError, OSError):
+        return False
+
+
+def _database() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return True
+
+
+def _redis() -> bool:
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
+        return bool(client.ping())
+
+
+def _heartbeat(name: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT beat_at > now() - make_interval(secs => %s) FROM config_heartbeat WHERE name = %s",
+            [HEARTBEAT_MAX_AGE_SECONDS, name],
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _migrations() -> bool:
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())

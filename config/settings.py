@@ -1,0 +1,349 @@
+"""The one settings file; values that differ by installation come from the environment (see `config.env`)."""
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
+
+from config import embedded, env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = embedded.DATA_DIR
+
+ENVIRONMENT = env.text("ENVIRONMENT", "development")
+if ENVIRONMENT not in {"development", "production"}:
+    raise ImproperlyConfigured(f"ENVIRONMENT must be development or production, not {ENVIRONMENT!r}.")
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.flag("DEBUG", default=False)
+if PRODUCTION and DEBUG:
+    raise ImproperlyConfigured("DEBUG must be off in production.")
+
+
+# Secrets
+
+SECRET_KEY = env.secret("SECRET_KEY", production=PRODUCTION, data_dir=DATA_DIR)
+JWT_SECRET = env.secret("JWT_SECRET", production=PRODUCTION, data_dir=DATA_DIR)
+FIELD_ENCRYPTION_KEYS = env.secret("FIELD_ENCRYPTION_KEYS", production=PRODUCTION, data_dir=DATA_DIR).split(",")
+
+
+# Where we are
+
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.number("PORT", 5004)
+PUBLIC_URL = env.text("PUBLIC_URL", f"http://{HOST}:{PORT}").rstrip("/")
+PUBLIC_HTTPS = PUBLIC_URL.startswith("https://")
+CORS_ALLOWED_ORIGINS = [origin.rstrip("/") for origin in env.items("CORS_ORIGIN")]
+CORS_ALLOW_CREDENTIALS = True
+CORS_URLS_REGEX = r"^/api/"
+CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After"]
+FRONTEND_URL = env.text("FRONTEND_URL", CORS_ALLOWED_ORIGINS[0] if CORS_ALLOWED_ORIGINS else "").rstrip("/")
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS") or (
+    [urlsplit(PUBLIC_URL).hostname or HOST, "127.0.0.1", "localhost"] if PRODUCTION else ["*"]
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+
+# Avito
+
+SANDBOX_URL = f"http://127.0.0.1:{env.number('SANDBOX_PORT', PORT + 1)}"
+AVITO_IS_SANDBOX = not PRODUCTION and not env.text("AVITO_API_BASE_URL")
+AVITO_API_BASE_URL = env.text(
+    "AVITO_API_BASE_URL", "https://api.avito.ru" if PRODUCTION else SANDBOX_URL
+).rstrip("/")
+AVITO_OAUTH_AUTHORIZE_URL = env.text(
+    "AVITO_OAUTH_AUTHORIZE_URL", "https://avito.ru/oauth" if PRODUCTION else f"{AVITO_API_BASE_URL}/oauth"
+)
+AVITO_OAUTH_CLIENT_ID = env.text("AVITO_OAUTH_CLIENT_ID", "sandbox-client" if AVITO_IS_SANDBOX else "")
+AVITO_OAUTH_CLIENT_SECRET = env.text("AVITO_OAUTH_CLIENT_SECRET", "sandbox-secret" if AVITO_IS_SANDBOX else "")
+AVITO_OAUTH_REDIRECT_URI = env.text("AVITO_OAUTH_REDIRECT_URI", f"{PUBLIC_URL}/api/v1/auth/avito/callback")
+AVITO_OAUTH_SCOPES = env.items(
+    "AVITO_OAUTH_SCOPES",
+    "messenger:read,messenger:write,user:read,items:info,stats:read,user_balance:read,"
+    "short_term_rent:read,short_term_rent:write",
+)
+AVITO_OAUTH_SUCCESS_PATH = env.text("AVITO_OAUTH_SUCCESS_PATH", "/accounts/{id}?oauth=success")
+AVITO_OAUTH_ERROR_PATH = env.text(
+    "AVITO_OAUTH_ERROR_PATH", "/accounts?oauth=error&code={code}&message={message}"
+)
+AVITO_TIMEOUT_SECONDS = env.number("AVITO_TIMEOUT_SECONDS", 15)
+AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
+AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")
+AVITO_WEBHOOK_SIGNATURE = env.text("AVITO_WEBHOOK_SIGNATURE", "off")
+AVITO_WEBHOOK_SIGNATURE_SECRET = env.text("AVITO_WEBHOOK_SIGNATURE_SECRET")
+if AVITO_WEBHOOK_SIGNATURE not in {"off", "log", "enforce"}:
+    raise ImproperlyConfigured("AVITO_WEBHOOK_SIGNATURE must be off, log or enforce.")
+if AVITO_WEBHOOK_SIGNATURE != "off" and not AVITO_WEBHOOK_SIGNATURE_SECRET:
+    raise ImproperlyConfigured("AVITO_WEBHOOK_SIGNATURE needs AVITO_WEBHOOK_SIGNATURE_SECRET.")
+SSL_CERT_FILE = env.text("SSL_CERT_FILE") or None
+
+
+# The parts
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "django_celery_beat",
+    "corsheaders",
+    "axes",
+    "config",
+    "api",
+    "avito_accounts",
+    "chats",
+    "messenger",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+# Storage
+
+DATABASES = {
+    "default": {
+        **environ.Env.db_url_config(env.text("DATABASE_URL") or embedded.database_url(DATA_DIR)),
+        "CONN_MAX_AGE": 0,  # Django's own pool keeps the connections
+        "OPTIONS": {
+            "pool": {"min_size": 0, "max_size": env.number("DATABASE_POOL_SIZE", 20), "timeout": 10},
+            "connect_timeout": 5,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.text("REDIS_URL") or embedded.redis_url(DATA_DIR)
+
+
+# Background work: a task is a doorbell, the row is the truth
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 600,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": not REDIS_URL.startswith("unix"),
+    "health_check_interval": 15,
+}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False  # a doorbell that nobody hears is no loss: the sweep finds the row
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_TASK_ACKS_LATE = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "config.celery:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_SCHEDULE = {
+    "refresh-expiring-tokens": {
+        "task": "avito_accounts.tasks.refresh_expiring_tokens",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
+    "subscribe-webhooks": {
+        "task": "avito_accounts.tasks.subscribe_webhooks",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
+    "reconcile-chats": {
+        "task": "chats.tasks.reconcile_due_accounts",
+        "schedule": timedelta(seconds=30),
+        "options": {"expires": 30},
+    },
+    "forget-old-authorization-requests": {
+        "task": "avito_accounts.tasks.forget_old_authorization_requests",
+        "schedule": timedelta(hours=6),
+    },
+}
+# What every worker looks for in the database by itself, so that a silent broker or beat delays work but loses none.
+DATABASE_SWEEPS = ["chats.tasks.sweep_inbox", "chats.tasks.sweep_replies", "chats.tasks.sweep_chats"]
+DATABASE_SWEEP_SECONDS = 2
+
+
+# Who may enter
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "config.api.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SECRET,
+    "ISSUER": "avito-service",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=30),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
+}
+LOGIN_URL = reverse_lazy("admin:login")
+
+
+# The API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "api.authentication.JWTAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["api.permissions.Permitted"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["api.parsers.StrictJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "api.pages.Pages",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
+    "EXCEPTION_HANDLER": "config.api.exception_handler",
+    "COERCE_DECIMAL_TO_STRING": False,
+    "DATETIME_FORMAT": "iso-8601",
+}
+DRF_STANDARDIZED_ERRORS = {"ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "avito-service",
+    "DESCRIPTION": "A back office for companies and hosts that live off Avito: accounts, messenger, chats, short-term rent.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": [
+        "rest_framework.permissions.IsAuthenticated" if PRODUCTION else "rest_framework.permissions.AllowAny"
+    ],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"WebhookEventStatus": "chats.models.WebhookEvent.Status"},
+    "POSTPROCESSING_HOOKS": ["api.schema.describe_errors", "drf_spectacular.hooks.postprocess_schema_enums"],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 26 * 1024 * 1024
+
+
+# Languages and time
+
+LANGUAGE_CODE = "ru"
+LANGUAGES = [("ru", "Русский"), ("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "Europe/Moscow"
+
+
+# Static files
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = False
+
+
+# Behind HTTPS
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_HTTPS else None
+SECURE_SSL_REDIRECT = PUBLIC_HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics$", r"^api/v1/webhooks?/"]
+SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PUBLIC_HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+
+# The back office
+
+UNFOLD = {
+    "SITE_TITLE": "avito-service",
+    "SITE_HEADER": "avito-service",
+    "SITE_SYMBOL": "storefront",
+    "SHOW_LANGUAGES": True,
+}
+
+
+# Logs: lines that machines read in production; ids, never texts, names, phones or secrets
+
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
+_shared_processors: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+structlog.configure(
+    processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, LOG_LEVEL, logging.INFO)),
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "lines": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared_processors,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(ensure_ascii=False)
+                if PRODUCTION
+                else structlog.dev.ConsoleRenderer(colors=False),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"level": LOG_LEVEL, "propagate": True, "handlers": []},
+        "django.server": {"level": "WARNING", "propagate": True, "handlers": []},
+        # A connection that urllib3 opens is no news; at DEBUG it would write the whole URL.
+        "urllib3": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,32 @@
+"""Every path of the service but Avito's webhooks, which `config.asgi` hands to `chats.intake`."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+from django_prometheus.exports import ExportToDjangoView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from config import health
+
+api_v1 = [
+    path("", include("api.urls")),
+    path("", include("avito_accounts.urls")),
+    path("", include("chats.urls")),
+    path("", include("messenger.urls")),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("health", health.alive),
+    path("health/ready", health.ready),
+    path("metrics", ExportToDjangoView),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/v1/", include(api_v1)),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", admin.site.urls),
+]
+
+handler404 = "config.api.not_found"
+handler500 = "config.api.server_error"
+

@@ -1,0 +1,1 @@
+"""Avito live: thin endpoints over the client, through each account's token and proxy."""
