@@ -15,7 +15,7 @@ import redis
 from config import embedded
 from config.supervisor import Failed, stop_together
 
-pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.enable_socket]
+pytestmark = pytest.mark.enable_socket
 
 
 @pytest.fixture(scope="module")
