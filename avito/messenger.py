@@ -166,6 +166,8 @@ class MessengerCalls:
 
         Source: Avito API, Messenger, deleteMessage.
         """
+        if message_id == "image":
+            raise errors.NotFound("No such id")  # under this name lives another call
         path = protocol.path("/messenger/v1/accounts/{}/chats/{}/messages/{}", user_id, chat_id, message_id)
         self._call(protocol.post(path))
 

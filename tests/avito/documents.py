@@ -102,7 +102,7 @@ def _body(content_type: str, body: bytes) -> dict[str, Any]:
         return value
     if content_type == "application/x-www-form-urlencoded":
         return dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True))
-    return {name: "file" for name in re.findall(r'form-data; name="([^"]*)"', body.decode("latin-1"))}
+    return dict.fromkeys(re.findall(r'form-data; name="([^"]*)"', body.decode("latin-1")), "file")
 
 
 @cache

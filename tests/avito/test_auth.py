@@ -93,8 +93,13 @@ def test_invalid_grant_is_told_whatever_the_status(status: int, body: dict[str, 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(400, {"error": "invalid_client"}), (200, {"error": "invalid_client"}), (401, {}), (403, {"error": "unauthorized_client"})],
-)  # fmt: skip
+    [
+        (400, {"error": "invalid_client"}),
+        (200, {"error": "invalid_client"}),
+        (401, {}),
+        (403, {"error": "unauthorized_client"}),
+    ],
+)
 def test_wrong_application_is_not_the_accounts_fault(status: int, body: object) -> None:
     with pytest.raises(InvalidClient):
         refreshed(status, body)

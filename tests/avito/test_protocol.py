@@ -1,6 +1,7 @@
 """Bytes of answers to values and errors."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -152,10 +153,8 @@ def test_retry_after_as_a_date() -> None:
 
 @given(status=st.integers(100, 999), body=st.binary(max_size=200), header=st.text(max_size=20))
 def test_any_answer_is_a_value_or_an_error_of_ours(status: int, body: bytes, header: str) -> None:
-    try:
+    with suppress(errors.AvitoError):
         protocol.read(Response(status, {"Content-Type": header, "Retry-After": header}, body))
-    except errors.AvitoError as error:
-        assert error.message
 
 
 json_values = st.recursive(
@@ -182,10 +181,8 @@ def test_any_json_is_a_value_or_an_error_of_ours(status: int, value: Any) -> Non
         lambda: client.messenger.send_text(1, "c", "t"),
         lambda: avito.refresh(Answering(), client_id="i", client_secret="s", refresh_token="r"),
     ):
-        try:
+        with suppress(errors.AvitoError):
             reading()
-        except errors.AvitoError:
-            pass
 
 
 def test_file_cannot_break_out_of_its_part() -> None:
