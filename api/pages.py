@@ -72,9 +72,7 @@ class KeysetPages(BasePagination):
             },
         ]
 
-    def _rows(
-        self, queryset: QuerySet[Any], position: tuple[datetime, int] | None, *, backwards: bool
-    ) -> list[Any]:
+    def _rows(self, queryset: QuerySet[Any], position: tuple[datetime, int] | None, *, backwards: bool) -> list[Any]:
         sign, compare = ("", "gt") if backwards else ("-", "lt")
         if position:
             at, row_id = position

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from http.client import HTTPException, RemoteDisconnected
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
 from os import getpid
 from types import TracebackType
@@ -248,10 +248,9 @@ class _Exchange:
         if self._is_expired:
             return errors.TimedOut()
         for cause in causes:
-            is_nonsense = isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected)
+            is_cut = isinstance(cause, RemoteDisconnected | IncompleteRead)
             is_garbled = isinstance(cause, urllib3.exceptions.DecodeError | urllib3.exceptions.InvalidChunkLength)
-            is_cut = isinstance(cause, urllib3.exceptions.IncompleteRead)
-            if is_garbled or (is_nonsense and not is_cut):
+            if is_garbled or (isinstance(cause, HTTPException) and not is_cut):
                 return errors.Unreadable(f"Not HTTP as it should be ({_names(causes)})")
         return errors.TimedOut(f"The connection broke ({_names(causes)})")
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminPasswordInput, UnfoldBooleanSwitchWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 
 import avito
 from api.admin import RoleModelAdmin
@@ -21,12 +21,12 @@ from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account, mask
 
 
-class AccountForm(forms.ModelForm[Account]):
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """Secrets are typed, never shown: an empty field keeps what is stored, a switch forgets it."""
 
-    client_id = forms.CharField(label=_("client id"), required=False, widget=UnfoldAdminPasswordInput())
-    client_secret = forms.CharField(label=_("client secret"), required=False, widget=UnfoldAdminPasswordInput())
-    proxy_password = forms.CharField(label=_("proxy password"), required=False, widget=UnfoldAdminPasswordInput())
+    client_id = forms.CharField(label=_("client id"), required=False, widget=UnfoldAdminPasswordWidget())
+    client_secret = forms.CharField(label=_("client secret"), required=False, widget=UnfoldAdminPasswordWidget())
+    proxy_password = forms.CharField(label=_("proxy password"), required=False, widget=UnfoldAdminPasswordWidget())
     forget_keys = forms.BooleanField(
         label=_("forget the account's own keys"), required=False, widget=UnfoldBooleanSwitchWidget()
     )

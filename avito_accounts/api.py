@@ -24,6 +24,7 @@ SECRETS = (*KEYS, "proxy_password")
 PROXY = ("proxy_type", "proxy_host", "proxy_port", "proxy_login", "proxy_password")
 
 
+@extend_schema_field({"type": "string", "pattern": "^[0-9]{1,19}$", "nullable": True})
 class UserIdField(serializers.Field[int | None, Any, str | None, Any]):
     """Avito's number: a string of digits outside, a 64-bit integer inside."""
 
@@ -69,7 +70,7 @@ class AccountSerializer(ModelSerializer):
         source="avito_user_id",
         required=False,
         allow_null=True,
-        validators=[UniqueValidator(Account.objects.all(), message=_("Another account has this number."))],
+        validators=[UniqueValidator(Account.objects, message=_("Another account has this number."))],
     )
     client_id = SecretField()
     client_secret = SecretField()

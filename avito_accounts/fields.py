@@ -73,6 +73,10 @@ class _Descriptor(models.query_utils.DeferredAttribute):
             instance.__dict__[self.field.attname] = value
         return value
 
+    def __set__(self, instance: Any, value: Any) -> None:
+        # Only with this does Python ask `__get__` before it looks into the instance itself.
+        instance.__dict__[self.field.attname] = value
+
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Plain text in Python, ciphertext in PostgreSQL; "" is stored as "". The model needs a `cipher_id`.

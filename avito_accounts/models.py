@@ -80,9 +80,7 @@ class Account(models.Model):
     proxy_login = models.CharField(
         _("proxy login"), max_length=255, blank=True, default="", validators=[validate_proxy_login]
     )
-    proxy_password = EncryptedTextField(
-        _("proxy password"), blank=True, default="", validators=[validate_proxy_login]
-    )
+    proxy_password = EncryptedTextField(_("proxy password"), blank=True, default="", validators=[validate_proxy_login])
 
     eternal_online_enabled = models.BooleanField(_("eternal online"), default=False)
     online_keep_alive_interval = models.PositiveIntegerField(

@@ -183,7 +183,12 @@ def retry(message: Message) -> bool:
     """A person has a failed reply sent again. False when it is not failed."""
     failed = Message.objects.filter(pk=message.pk, delivery_status=Status.FAILED, avito_id=None)
     changed = failed.update(
-        delivery_status=Status.QUEUED, attempts=0, retry_at=None, error_code="", error_detail="", created_at=timezone.now()
+        delivery_status=Status.QUEUED,
+        attempts=0,
+        retry_at=None,
+        error_code="",
+        error_detail="",
+        created_at=timezone.now(),
     )
     if changed:
         tasks.deliver.delay_on_commit(message.pk)
@@ -205,9 +210,7 @@ def next_of(chat_id: int) -> Message | None:
 
 
 def _whose_turn_it_is():  # type: ignore[no-untyped-def]  # a queryset with an annotation has no name of its own
-    ahead = Message.objects.filter(
-        chat=OuterRef("chat"), id__lt=OuterRef("id"), delivery_status__in=Message.UNSETTLED
-    )
+    ahead = Message.objects.filter(chat=OuterRef("chat"), id__lt=OuterRef("id"), delivery_status__in=Message.UNSETTLED)
     due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
     return Message.objects.filter(due, ~Exists(ahead), delivery_status=Status.QUEUED)
 

@@ -236,9 +236,7 @@ def read_chat(chat: Chat) -> None:
     store_chat(info, user_id=user_id, account=account, messages=messages)
 
 
-def store_chat(
-    info: AvitoChat, *, user_id: int, account: Account, messages: tuple[AvitoMessage, ...] = ()
-) -> Chat:
+def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tuple[AvitoMessage, ...] = ()) -> Chat:
     """Keep a chat, and messages of it, as Avito shows them."""
     buyer = next((user for user in info.users if user.id != user_id), None)
     with transaction.atomic():
@@ -247,9 +245,7 @@ def store_chat(
         if buyer is not None and not chat.name:
             chat.name = buyer.name[:255]
         if info.item is not None:
-            describe(
-                chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000]
-            )
+            describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
         chat.save()
         store_messages(account, info.id, messages)
     return chat

@@ -56,7 +56,9 @@ def translated(exception: Exception) -> Exception:
 def _avito_error(error: avito.AvitoError) -> ApiError:
     match error:
         case avito.ProxyFailed():
-            return ApiError(502, "proxy_failed", _("The account's proxy failed: %(reason)s.") % {"reason": error.reason})
+            return ApiError(
+                502, "proxy_failed", _("The account's proxy failed: %(reason)s.") % {"reason": error.reason}
+            )
         case avito.RateLimited():
             detail: Any = _("Avito asks for a pause. Try again later.")
             return ApiError(503, "avito_rate_limited", detail, error.retry_after_seconds or 30)

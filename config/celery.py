@@ -1,7 +1,4 @@
-"""The Celery app, and the two ways in which background work survives a silent broker.
-
-Every worker sweeps the database by itself, in a thread of its own; beat writes down that it lives.
-"""
+"""The Celery app; its workers look into the database by themselves, so background work survives a silent broker."""
 
 import os
 import threading
@@ -11,9 +8,8 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps
 from celery.signals import setup_logging
-from django.db import close_old_connections, connection
+from django.db import connection
 from django.utils.module_loading import import_string
-from django_celery_beat.schedulers import DatabaseScheduler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -78,19 +74,3 @@ def _worker_heartbeat() -> None:
 
 
 app.steps["worker"].add(DatabaseSweep)
-
-
-class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat ships no types
-    """Beat's schedule in the database (the admin may switch entries off), with a heartbeat.
-
-    A database or a broker that is away costs ticks, never the process.
-    """
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        try:
-            beat_heart("beat")
-            return min(float(super().tick(*args, **kwargs)), 5.0)
-        except Exception as error:
-            log.warning("beat_tick_failed", error=repr(error))
-            close_old_connections()
-            return 5.0

@@ -73,7 +73,9 @@ class Gate:
         finally:
             if not (is_webhook and status == 200):  # thousands a second; the metrics count them
                 milliseconds = round((time.monotonic() - started) * 1000)
-                log.info("request", method=scope["method"], path=_loggable(scope["path"]), status=status, ms=milliseconds)
+                log.info(
+                    "request", method=scope["method"], path=_loggable(scope["path"]), status=status, ms=milliseconds
+                )
 
     async def _pass(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send, *, is_webhook: bool

@@ -52,9 +52,7 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 SANDBOX_URL = f"http://127.0.0.1:{env.number('SANDBOX_PORT', PORT + 1)}"
 AVITO_IS_SANDBOX = not PRODUCTION and not env.text("AVITO_API_BASE_URL")
-AVITO_API_BASE_URL = env.text(
-    "AVITO_API_BASE_URL", "https://api.avito.ru" if PRODUCTION else SANDBOX_URL
-).rstrip("/")
+AVITO_API_BASE_URL = env.text("AVITO_API_BASE_URL", "https://api.avito.ru" if PRODUCTION else SANDBOX_URL).rstrip("/")
 AVITO_OAUTH_AUTHORIZE_URL = env.text(
     "AVITO_OAUTH_AUTHORIZE_URL", "https://avito.ru/oauth" if PRODUCTION else f"{AVITO_API_BASE_URL}/oauth"
 )
@@ -67,9 +65,7 @@ AVITO_OAUTH_SCOPES = env.items(
     "short_term_rent:read,short_term_rent:write",
 )
 AVITO_OAUTH_SUCCESS_PATH = env.text("AVITO_OAUTH_SUCCESS_PATH", "/accounts/{id}?oauth=success")
-AVITO_OAUTH_ERROR_PATH = env.text(
-    "AVITO_OAUTH_ERROR_PATH", "/accounts?oauth=error&code={code}&message={message}"
-)
+AVITO_OAUTH_ERROR_PATH = env.text("AVITO_OAUTH_ERROR_PATH", "/accounts?oauth=error&code={code}&message={message}")
 AVITO_TIMEOUT_SECONDS = env.number("AVITO_TIMEOUT_SECONDS", 15)
 AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
 AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")
@@ -119,6 +115,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "api.middleware.MoscowTimeForPeople",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -175,7 +172,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TASK_ACKS_LATE = False
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "config.celery:Scheduler"
+CELERY_BEAT_SCHEDULER = "config.beat:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SCHEDULE = {
     "refresh-expiring-tokens": {
@@ -258,8 +255,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"WebhookEventStatus": "chats.models.WebhookEvent.Status"},
-    "POSTPROCESSING_HOOKS": ["api.schema.describe_errors", "drf_spectacular.hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
+        "config.schema.add_plain_paths",
+    ],
     "SCHEMA_PATH_PREFIX": "/api/v1",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
@@ -273,7 +272,7 @@ LANGUAGES = [("ru", "Русский"), ("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
-TIME_ZONE = "Europe/Moscow"
+TIME_ZONE = "UTC"  # the API speaks UTC; people see Moscow time, see `api.middleware`
 
 
 # Static files

@@ -29,4 +29,3 @@ urlpatterns: list[URLPattern | URLResolver] = [
 
 handler404 = "config.api.not_found"
 handler500 = "config.api.server_error"
-

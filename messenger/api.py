@@ -10,23 +10,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.serializers import Serializer
-from avito.messenger import OFFSET_MAX, PAGE_MAX, TEXT_MAX
+from avito.messenger import OFFSET_MAX, PAGE_MAX
 from avito_accounts import services as accounts
 from avito_accounts.models import BIGINT_MAX, Account
 from chats import replies
 from chats import services as chats
+from chats.api import OkSerializer, TextSerializer
 from chats.models import Chat
 from chats.models import Message as StoredMessage
 
 
-class UserSerializer(Serializer):
+class LiveUserSerializer(Serializer):
     id = serializers.CharField()
     name = serializers.CharField()
     avatar_url = serializers.CharField()
     profile_url = serializers.CharField()
 
 
-class ItemSerializer(Serializer):
+class LiveItemSerializer(Serializer):
     id = serializers.CharField()
     title = serializers.CharField()
     price_string = serializers.CharField()
@@ -34,7 +35,7 @@ class ItemSerializer(Serializer):
     image_url = serializers.CharField()
 
 
-class MessageSerializer(Serializer):
+class LiveMessageSerializer(Serializer):
     """A message as Avito shows it right now."""
 
     id = serializers.CharField()
@@ -48,35 +49,27 @@ class MessageSerializer(Serializer):
     read_at = serializers.DateTimeField(allow_null=True)
 
 
-class ChatSerializer(Serializer):
+class LiveChatSerializer(Serializer):
     id = serializers.CharField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
-    users = UserSerializer(many=True)
-    item = ItemSerializer(allow_null=True)
-    last_message = MessageSerializer(allow_null=True)
+    users = LiveUserSerializer(many=True)
+    item = LiveItemSerializer(allow_null=True)
+    last_message = LiveMessageSerializer(allow_null=True)
 
 
-class MetaSerializer(Serializer):
+class LiveMetaSerializer(Serializer):
     has_more = serializers.BooleanField()
 
 
-class ChatsSerializer(Serializer):
-    chats = ChatSerializer(many=True)
-    meta = MetaSerializer(source="*")
+class LiveChatsSerializer(Serializer):
+    chats = LiveChatSerializer(many=True)
+    meta = LiveMetaSerializer(source="*")
 
 
-class MessagesSerializer(Serializer):
-    messages = MessageSerializer(many=True)
-    meta = MetaSerializer(source="*")
-
-
-class TextSerializer(Serializer):
-    text = serializers.CharField(max_length=TEXT_MAX)
-
-
-class ReadSerializer(Serializer):
-    ok = serializers.BooleanField()
+class LiveMessagesSerializer(Serializer):
+    messages = LiveMessageSerializer(many=True)
+    meta = LiveMetaSerializer(source="*")
 
 
 class PageQuery(Serializer):
@@ -103,36 +96,38 @@ class MessengerViewSet(viewsets.GenericViewSet[Any]):
     """Avito's messenger through the account's token and proxy."""
 
     queryset = Account.objects.select_related("authorization")
-    serializer_class = MessageSerializer
+    serializer_class = LiveMessageSerializer
     filter_backends = ()
     needs = "messenger.use"
 
-    @extend_schema(parameters=[ChatsQuery], responses=ChatsSerializer)
+    @extend_schema(operation_id="messenger_chats_list", parameters=[ChatsQuery], responses=LiveChatsSerializer)
     def chats(self, request: Request, account_id: int) -> Response:
         """The account's chats at Avito."""
         account, query = self._account(account_id), _query(ChatsQuery, request)
         user_id = accounts.user_id(account)
         page = accounts.call(account, lambda client: client.messenger.chats(user_id, **query))
-        return Response(ChatsSerializer(page).data)
+        return Response(LiveChatsSerializer(page).data)
 
-    @extend_schema(responses=ChatSerializer)
+    @extend_schema(operation_id="messenger_chats_retrieve", responses=LiveChatSerializer)
     def chat(self, request: Request, account_id: int, chat_id: str) -> Response:
         """One chat at Avito."""
         account = self._account(account_id)
         user_id = accounts.user_id(account)
         found = accounts.call(account, lambda client: client.messenger.chat(user_id, chat_id))
-        return Response(ChatSerializer(found).data)
+        return Response(LiveChatSerializer(found).data)
 
-    @extend_schema(parameters=[PageQuery], responses=MessagesSerializer)
+    @extend_schema(operation_id="messenger_messages_list", parameters=[PageQuery], responses=LiveMessagesSerializer)
     def messages(self, request: Request, account_id: int, chat_id: str) -> Response:
         """A chat's messages, newest first. Does not mark them as read; what is seen here is also stored."""
         account, query = self._account(account_id), _query(PageQuery, request)
         user_id = accounts.user_id(account)
         page = accounts.call(account, lambda client: client.messenger.messages(user_id, chat_id, **query))
         chats.store_messages(account, chat_id, page.messages)
-        return Response(MessagesSerializer(page).data)
+        return Response(LiveMessagesSerializer(page).data)
 
-    @extend_schema(request=TextSerializer, responses={201: MessageSerializer})
+    @extend_schema(
+        operation_id="messenger_messages_send", request=TextSerializer, responses={201: LiveMessageSerializer}
+    )
     def send(self, request: Request, account_id: int, chat_id: str) -> Response:
         """Send a text. After a timeout it is looked for in the chat and never blindly sent twice."""
         account = self._account(account_id)
@@ -140,9 +135,9 @@ class MessengerViewSet(viewsets.GenericViewSet[Any]):
         asked.is_valid(raise_exception=True)
         author: Any = request.user
         message = replies.send_now(account, avito_id=chat_id, text=asked.validated_data["text"], author=author)
-        return Response(MessageSerializer(_live(message)).data, status=201)
+        return Response(LiveMessageSerializer(_live(message)).data, status=201)
 
-    @extend_schema(request=None, responses=ReadSerializer)
+    @extend_schema(operation_id="messenger_messages_read", request=None, responses=OkSerializer)
     def read(self, request: Request, account_id: int, chat_id: str, message_id: str) -> Response:
         """Mark the chat as read: Avito marks all of it, whichever message is named."""
         account = self._account(account_id)

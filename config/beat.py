@@ -1,0 +1,26 @@
+"""Beat: the schedule in the database, where the admin may switch entries off, and a heartbeat."""
+
+from typing import Any
+
+import structlog
+from django.db import connection
+from django_celery_beat.schedulers import DatabaseScheduler
+
+from config.celery import beat_heart
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 5.0
+
+
+class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat ships no types
+    """A database or a broker that is away costs ticks, never the process."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        try:
+            beat_heart("beat")
+            return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
+        except Exception as error:
+            log.warning("beat_tick_failed", error=repr(error))
+            connection.close()
+            return TICK_SECONDS

@@ -1,0 +1,51 @@
+"""What OpenAPI says of the paths that are no DRF views: Avito's webhooks, the way back from its consent, health."""
+
+from typing import Any
+
+WEBHOOK = {
+    "operationId": "webhook_receive",
+    "tags": ["webhooks"],
+    "description": "Where Avito delivers. The body is stored, committed and answered; it is understood later, so an "
+    "unreadable one gets 200 too. An empty object is a probe and leaves nothing.",
+    "requestBody": {"content": {"application/json": {"schema": {}}}},
+    "security": [{}],
+    "responses": {
+        "200": {
+            "description": "stored",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}}
+                }
+            },
+        },
+        "401": {"description": "the key or the signature is wrong; nothing is stored"},
+        "413": {"description": "over 256 KiB"},
+        "415": {"description": "with a Content-Encoding"},
+        "503": {"description": "the database is not available; repeat after Retry-After"},
+    },
+}
+KEY = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
+CALLBACK = {
+    "operationId": "oauth_callback",
+    "tags": ["auth"],
+    "description": "Avito sends the browser here with `code` and `state`, or with `error` and `state`.",
+    "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("state", "code", "error")],
+    "security": [{}],
+    "responses": {
+        "200": {"description": "a page of our own: connected", "content": {"text/html": {}}},
+        "302": {"description": "to FRONTEND_URL"},
+        "400": {"description": "a page of our own: refused, and why", "content": {"text/html": {}}},
+    },
+}
+
+
+def add_plain_paths(result: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+    paths = result["paths"]
+    for number, root in enumerate(("/api/v1/webhooks/avito", "/api/v1/webhook/avito"), start=1):
+        paths[root] = {"post": {**WEBHOOK, "operationId": f"webhook_receive_{number}"}}
+        paths[f"{root}/{{key}}"] = {
+            "post": {**WEBHOOK, "operationId": f"webhook_receive_with_key_{number}", "parameters": [KEY]}
+        }
+    for number, path in enumerate(("/api/v1/auth/avito/callback", "/api/v1/oauth/avito/callback"), start=1):
+        paths[path] = {"get": {**CALLBACK, "operationId": f"oauth_callback_{number}"}}
+    return result
