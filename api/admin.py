@@ -13,7 +13,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from api.roles import Permission, permissions_of
 
 
-class RoleModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
+class RoleModelAdmin(ModelAdmin):
     """An admin page whose doors follow the roles of the API, so that one table says who may do what.
 
     `to_see` opens list and page, `to_change` the form; a page with `read_only` adds, changes and deletes nothing.
@@ -45,7 +45,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -53,5 +53,5 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     pass

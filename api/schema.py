@@ -6,7 +6,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_standardized_errors.openapi import AutoSchema
 
 
-class Schema(AutoSchema):  # type: ignore[misc]  # drf-standardized-errors ships no types
+class Schema(AutoSchema):
     """Errors as drf-standardized-errors shapes them; descriptions are the docstrings."""
 
 

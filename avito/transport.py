@@ -284,20 +284,21 @@ def _reason(cause: BaseException) -> ProxyReason | None:
     if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
         return "timeout"
     if isinstance(cause, socks.GeneralProxyError):
-        return "timeout" if isinstance(cause.socket_err, TimeoutError) else "protocol"
+        return None if cause.socket_err else "protocol"  # PySocks wraps its own errors in this one
     is_protocol = isinstance(cause, urllib3.exceptions.SSLError | HTTPException | ValueError)
     return "protocol" if is_protocol else None
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An exception and all those it wraps in the ways of requests and urllib3."""
+    """An exception and all those it wraps in the ways of requests, urllib3 and PySocks."""
     found: list[BaseException] = []
     waiting: list[Any] = [error]
     while waiting:
         one = waiting.pop(0)
         if isinstance(one, BaseException) and one not in found:
             found.append(one)
-            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+            wrapped = [getattr(one, name, None) for name in ("reason", "socket_err", "__cause__", "__context__")]
+            waiting += [*one.args, *wrapped]
     return found
 
 

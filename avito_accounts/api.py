@@ -17,7 +17,15 @@ from rest_framework.validators import UniqueValidator
 
 from api.serializers import ModelSerializer
 from avito_accounts import oauth, services
-from avito_accounts.models import BIGINT_MAX, MASK, Account, Authorization, mask
+from avito_accounts.models import (
+    BIGINT_MAX,
+    MASK,
+    Account,
+    Authorization,
+    mask,
+    validate_proxy_host,
+    validate_proxy_login,
+)
 
 KEYS = ("client_id", "client_secret")
 SECRETS = (*KEYS, "proxy_password")
@@ -70,14 +78,18 @@ class AccountSerializer(ModelSerializer):
         source="avito_user_id",
         required=False,
         allow_null=True,
-        validators=[UniqueValidator(Account.objects, message=_("Another account has this number."))],
+        validators=[UniqueValidator(Account.objects.none(), message=_("Another account has this number."))],
     )
     client_id = SecretField()
     client_secret = SecretField()
     proxy_type = serializers.ChoiceField(choices=Account.ProxyType.choices, required=False, allow_null=True)
-    proxy_password = SecretField()
-    proxy_host = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=253)
-    proxy_login = serializers.CharField(required=False, allow_null=True, allow_blank=True, max_length=255)
+    proxy_host = serializers.CharField(
+        required=False, allow_null=True, allow_blank=True, max_length=253, validators=[validate_proxy_host]
+    )
+    proxy_login = serializers.CharField(
+        required=False, allow_null=True, allow_blank=True, max_length=255, validators=[validate_proxy_login]
+    )
+    proxy_password = SecretField(validators=[validate_proxy_login])
     eternal_online_enabled = serializers.BooleanField(required=False)
     online_keep_alive_interval = serializers.IntegerField(required=False, min_value=60, max_value=3600)
     authorization = serializers.SerializerMethodField()
@@ -181,13 +193,6 @@ class AccountSerializer(ModelSerializer):
         def will_be(name: str) -> Any:
             return attrs[name] if name in attrs else getattr(self.instance, name, None)
 
-        for name in ("proxy_host", "proxy_login", "proxy_password"):
-            for validator in Account._meta.get_field(name).validators if attrs.get(name) else ():
-                try:
-                    validator(attrs[name])
-                except Exception as error:
-                    message = getattr(error, "messages", [str(error)])
-                    raise serializers.ValidationError({_outside(name): message}) from None
         if will_be("proxy_type"):
             for name in ("proxy_host", "proxy_port"):
                 if not will_be(name):

@@ -10,7 +10,7 @@ import hashlib
 import os
 import uuid
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -63,8 +63,16 @@ def unseal(sealed: str, *, context: str) -> str:
         raise Undecryptable(f"{context.split(':')[0]}: {type(error).__name__}") from None
 
 
+if TYPE_CHECKING:
+    _Text = models.TextField[str, str]
+else:
+    _Text = models.TextField  # not generic at run time
+
+
 class _Descriptor(models.query_utils.DeferredAttribute):
-    """Decrypts at the first look, so that listing rows costs nothing and a lost key breaks only what needs the value."""
+    """Decrypts at the first look: listing rows costs nothing, and a lost key breaks only what needs the value."""
+
+    field: "EncryptedTextField"
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         value = super().__get__(instance, cls)
@@ -78,7 +86,7 @@ class _Descriptor(models.query_utils.DeferredAttribute):
         instance.__dict__[self.field.attname] = value
 
 
-class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
+class EncryptedTextField(_Text):
     """Plain text in Python, ciphertext in PostgreSQL; "" is stored as "". The model needs a `cipher_id`.
 
     Can be neither searched nor sorted, and changes only through `save()`: `update()` refuses plain text.

@@ -13,6 +13,7 @@ import avito
 from avito_accounts import tasks, tokens
 from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
 from avito_accounts.models import Account, Authorization
+from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def save(account: Account, *, keys_changed: bool, proxy_changed: bool) -> Accoun
 
 def ring_after_connecting(account: Account) -> None:
     """An account has become usable: learn its number and subscribe its webhook, soon and by a worker."""
-    tasks.subscribe_webhook.delay_on_commit(account.pk)
+    ring_on_commit(tasks.subscribe_webhook, account.pk)
 
 
 def webhook_url() -> str:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from avito_accounts import services, tokens
 from avito_accounts.models import Account, AuthorizationRequest
+from doorbell import ring
 
 
 @shared_task(ignore_result=True)
@@ -21,7 +22,7 @@ def subscribe_webhook(account_id: int) -> None:
 def subscribe_webhooks() -> None:
     """Ring for every usable account whose webhook is not subscribed to the present address."""
     for account in services.accounts_to_subscribe().only("pk"):
-        subscribe_webhook.delay(account.pk)
+        ring(subscribe_webhook, account.pk)
 
 
 @shared_task(ignore_result=True)
@@ -29,7 +30,7 @@ def refresh_expiring_tokens() -> None:
     """Ring for every pair whose end is near."""
     due = Account.objects.filter(authorization__dead_reason="", authorization__refresh_at__lte=timezone.now())
     for account_id in due.filter(authorization__refresh_sent_at=None).values_list("pk", flat=True):
-        refresh_token.delay(account_id)
+        ring(refresh_token, account_id)
 
 
 @shared_task(ignore_result=True)

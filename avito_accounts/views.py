@@ -130,7 +130,7 @@ def _refused(request: HttpRequest, refused: AuthorizationRefused) -> HttpRespons
         for name, value in {"code": refused.code, "message": message, "id": str(refused.account_id or "")}.items():
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
         return HttpResponseRedirect(settings.FRONTEND_URL + path)
-    account = Account.objects.filter(pk=refused.account_id).first()
+    account = Account.objects.filter(pk=refused.account_id or 0).first()
     return _page(request, 400, account=account, code=refused.code, message=message)
 
 

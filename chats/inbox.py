@@ -19,6 +19,7 @@ from avito.messenger import is_subscription_placeholder
 from avito_accounts.models import Account
 from chats import services, tasks
 from chats.models import Chat, Message, WebhookEvent
+from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ def process_next() -> bool:
 def replay(events: QuerySet[WebhookEvent]) -> int:
     """Have events processed again, from the stored bytes; the number of them. Doing so changes nothing twice."""
     count = events.order_by().update(status=Status.RECEIVED, attempts=0, retry_at=None, error="")
-    tasks.process_inbox.delay_on_commit()
+    ring_on_commit(tasks.process_inbox)
     return count
 
 

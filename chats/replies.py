@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 import avito
@@ -24,6 +24,7 @@ from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
 from avito_accounts.models import Account
 from chats import services, tasks
 from chats.models import Chat, Message
+from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ def reply(chat: Chat, *, text: str, author: User | None) -> Message:
         raise AccountNotAuthorized(chat.account_id)
     with transaction.atomic():
         message = put(chat, text=text, author=author, status=Status.QUEUED)
-        tasks.deliver.delay_on_commit(message.pk)
+        ring_on_commit(tasks.deliver, message.pk)
     return message
 
 
@@ -191,16 +192,16 @@ def retry(message: Message) -> bool:
         created_at=timezone.now(),
     )
     if changed:
-        tasks.deliver.delay_on_commit(message.pk)
+        ring_on_commit(tasks.deliver, message.pk)
     return bool(changed)
 
 
-def due_for_delivery() -> "list[int]":
+def due_for_delivery() -> list[int]:
     """Queued replies whose turn it is."""
     return list(_whose_turn_it_is().order_by("id").values_list("pk", flat=True)[:200])
 
 
-def due_for_a_look() -> "list[int]":
+def due_for_a_look() -> list[int]:
     due = Message.objects.filter(delivery_status=Status.UNKNOWN, retry_at__lte=timezone.now())
     return list(due.order_by("retry_at").values_list("pk", flat=True)[:200])
 
@@ -209,7 +210,7 @@ def next_of(chat_id: int) -> Message | None:
     return _whose_turn_it_is().filter(chat_id=chat_id).select_related("chat__account__authorization").first()
 
 
-def _whose_turn_it_is():  # type: ignore[no-untyped-def]  # a queryset with an annotation has no name of its own
+def _whose_turn_it_is() -> QuerySet[Message]:
     ahead = Message.objects.filter(chat=OuterRef("chat"), id__lt=OuterRef("id"), delivery_status__in=Message.UNSETTLED)
     due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
     return Message.objects.filter(due, ~Exists(ahead), delivery_status=Status.QUEUED)
@@ -234,7 +235,7 @@ def _not_sent(message: Message, error: Exception) -> None:
         _requeue_or_fail(message, code=code, detail=detail, wait_seconds=wait)
     else:
         _settle(message, Status.FAILED, code=code, detail=detail)
-        tasks.deliver_next.delay_on_commit(message.chat_id)
+        ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
 def _requeue_or_fail(message: Message, *, code: str, detail: str, wait_seconds: int | None = None) -> None:

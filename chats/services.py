@@ -21,6 +21,7 @@ from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account
 from chats import tasks
 from chats.models import Chat, Message
+from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +165,7 @@ def mark_sent(message: Message, *, avito_id: str) -> None:
             error_detail="",
             retry_at=None,
         )
-    tasks.deliver_next.delay_on_commit(message.chat_id)
+    ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
 def mark_read(chat: Chat) -> None:
@@ -198,7 +199,7 @@ def want_sync(chat: Chat) -> None:
     if chat.account_id is not None and chat.sync_due_at is None:
         chat.sync_due_at = timezone.now()
         chat.save(update_fields=["sync_due_at"])
-        tasks.sync_chat.delay_on_commit(chat.pk)
+        ring_on_commit(tasks.sync_chat, chat.pk)
 
 
 def sync_chat(chat: Chat) -> None:

@@ -3,18 +3,14 @@
 Each task may come twice, late, or never: the rows say what there is to do.
 """
 
-from collections.abc import Iterable
-
-import structlog
-from celery import Task, shared_task
+from celery import shared_task
 from django.utils import timezone
 
 from avito_accounts import services as accounts
 from avito_accounts.models import Account
 from chats import inbox, replies, services
 from chats.models import Chat, Message
-
-log = structlog.get_logger(__name__)
+from doorbell import ring, ring_or_run
 
 
 @shared_task(ignore_result=True)
@@ -66,7 +62,7 @@ def reconcile(account_id: int) -> None:
 @shared_task(ignore_result=True)
 def reconcile_due_accounts() -> None:
     for account_id in services.accounts_to_reconcile().values_list("pk", flat=True):
-        reconcile.delay(account_id)
+        ring(reconcile, account_id)
 
 
 def sweep_inbox() -> None:
@@ -77,23 +73,13 @@ def sweep_inbox() -> None:
 
 def sweep_replies() -> None:
     replies.presume_lost()
-    _ring(deliver, replies.due_for_delivery())
-    _ring(look_again, replies.due_for_a_look())
+    ring_or_run(deliver, replies.due_for_delivery())
+    ring_or_run(look_again, replies.due_for_a_look())
 
 
 def sweep_chats() -> None:
     due = Chat.objects.filter(sync_due_at__lte=timezone.now(), account__isnull=False)
-    _ring(sync_chat, due.order_by("sync_due_at").values_list("pk", flat=True)[:200])
-
-
-def _ring(task: Task, row_ids: Iterable[int]) -> None:
-    """Hand rows to the workers; while the broker is away, do the work here."""
-    for row_id in row_ids:
-        try:
-            task.apply_async([row_id], retry=False, expires=60)
-        except Exception as error:  # each transport of kombu's raises errors of its own
-            log.warning("doorbell_unheard", task=task.name, error=type(error).__name__)
-            task(row_id)
+    ring_or_run(sync_chat, due.order_by("sync_due_at").values_list("pk", flat=True)[:200])
 
 
 def _message(message_id: int) -> Message | None:

@@ -27,9 +27,8 @@ class ApiError(APIException):
         self.wait = retry_after_seconds  # DRF's handler sends it as Retry-After
 
 
-def exception_handler(exception: Exception, context: dict[str, Any]) -> Response | None:
-    response: Response | None = standardized(translated(exception), context)
-    return response
+def exception_handler(exception: Exception, context: Any) -> Response | None:
+    return standardized(translated(exception), context)
 
 
 def translated(exception: Exception) -> Exception:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django = get_asgi_application()
+django: Any = get_asgi_application()
 
 from chats.intake import Intake  # noqa: E402  needs Django to be set up
 from config.gate import Gate  # noqa: E402

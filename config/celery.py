@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 log = structlog.get_logger(__name__)
-app = Celery("avito-service", task_cls="config.doorbell:Doorbell")
+app = Celery("avito-service")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
@@ -34,13 +34,13 @@ def beat_heart(name: str) -> None:
         )
 
 
-class DatabaseSweep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types for it
+class DatabaseSweep(bootsteps.StartStopStep):
     """Threads in each worker that look for waiting rows every few seconds, broker or no broker.
 
     One thread a sweep, so that a slow one (Avito does not answer) does not hold up the others.
     """
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)

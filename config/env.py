@@ -32,7 +32,7 @@ VARIABLES = {
     "AVITO_OAUTH_SCOPES": "comma list of scopes that the consent asks for",
     "AVITO_OAUTH_SUCCESS_PATH": "where OAuth ends on FRONTEND_URL; `{id}` is the account",
     "AVITO_OAUTH_ERROR_PATH": "where a failed OAuth ends on FRONTEND_URL; `{code}` and `{message}`",
-    "AVITO_WEBHOOK_KEYS": "comma list of keys in the webhook's path, newest first; the first stands in the URL we subscribe",
+    "AVITO_WEBHOOK_KEYS": "comma list of keys in the webhook's path, newest first; we subscribe the first",
     "AVITO_WEBHOOK_SIGNATURE": "`off`, `log` or `enforce`: the check of x-avito-messenger-signature",
     "AVITO_WEBHOOK_SIGNATURE_SECRET": "key of that check (HMAC-SHA256 of the raw body, hex)",
     "AVITO_RECONCILE_SECONDS": "how often the chats of an account are read again for webhooks that never came",

@@ -245,7 +245,7 @@ REST_FRAMEWORK = {
 DRF_STANDARDIZED_ERRORS = {"ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True}
 SPECTACULAR_SETTINGS = {
     "TITLE": "avito-service",
-    "DESCRIPTION": "A back office for companies and hosts that live off Avito: accounts, messenger, chats, short-term rent.",
+    "DESCRIPTION": "A back office for companies and hosts that live off Avito.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": [

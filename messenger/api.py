@@ -92,7 +92,7 @@ class ChatsQuery(PageQuery):
     chat_types = CommaList(child=serializers.ChoiceField(choices=["u2i", "u2u", "a2u"]), required=False, default=list)
 
 
-class MessengerViewSet(viewsets.GenericViewSet[Any]):
+class MessengerViewSet(viewsets.GenericViewSet[Account]):
     """Avito's messenger through the account's token and proxy."""
 
     queryset = Account.objects.select_related("authorization")

@@ -195,7 +195,7 @@ def test_a_taken_port_is_named_and_nothing_starts(data_dir: Path, name: str) -> 
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        service = Service(data_dir, **{name: str(port)})
+        service = Service(data_dir, None, **{name: str(port)})
         assert service.end() == 1
     assert f"{name} {port} on 127.0.0.1 is taken" in service.output
     assert f"{name}=5" in service.output  # how to choose another

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,12 +31,12 @@ SECOND_SIGNAL_SECONDS = 1.0
 WEB_GRACE_SECONDS = 3
 COLOURS = {"postgres": 34, "valkey": 31, "sandbox": 33, "migrate": 36, "web": 32, "worker": 35, "beat": 36}
 # What says nothing new: the advice to tune the machine, and what our own question for readiness causes.
-NOISE = ("Memory overcommit must be enabled", "Service Unavailable: /health/ready")
+NOISE = ("Memory overcommit must be enabled", "Service Unavailable: /health/ready", "path=/health")
 
 
 class Command(BaseCommand):
     help = "Run everything: PostgreSQL, Valkey, the sandbox, web, worker and beat. Ctrl-C ends all of them."
-    requires_system_checks: Sequence[str] = []  # `migrate` does them; here they would only cost time
+    requires_system_checks: list[str] = []  # `migrate` does them; here they would only cost time
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--prepare", action="store_true", help="migrate, create the first superuser, and end")
@@ -121,7 +120,7 @@ class Service:
             return first_superuser()
         finally:
             connection.close()
-            connection.close_pool()
+            connection.close_pool()  # type: ignore[attr-defined]  # else its threads live as long as we do
 
     def _serve(self) -> None:
         """Start what serves, and wait until all of it does."""
@@ -283,9 +282,7 @@ def _superuser_of_environment(username: str) -> str:
         password = os.environ.get("DJANGO_SUPERUSER_PASSWORD", "")
         if not password:
             raise Failed("DJANGO_SUPERUSER_USERNAME needs DJANGO_SUPERUSER_PASSWORD, to create that account.")
-        users.create_superuser(  # type: ignore[attr-defined]
-            username=username, email=os.environ.get("DJANGO_SUPERUSER_EMAIL", ""), password=password
-        )
+        users.create_superuser(username=username, email=os.environ.get("DJANGO_SUPERUSER_EMAIL", ""), password=password)
     return f"Sign in as {username} with DJANGO_SUPERUSER_PASSWORD."
 
 
@@ -296,7 +293,7 @@ def _superuser_of_development(kept: Path) -> str:
         kept.unlink(missing_ok=True)
         kept.touch(mode=0o600)
         kept.write_text(password + "\n")
-        users.create_superuser(username="admin", email="", password=password)  # type: ignore[attr-defined]
+        users.create_superuser(username="admin", email="", password=password)
     admin = users.filter(username="admin").first()
     if admin and kept.exists() and admin.check_password(kept.read_text().strip()):
         return f"Sign in as admin, password {kept.read_text().strip()} (kept in {kept})"

@@ -1,0 +1,38 @@
+"""Ringing for a worker: the row is the truth, the task only says "look now".
+
+A ring that nobody hears fails neither the commit nor the caller, because a sweep finds the row a little later.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import structlog
+from celery import Task
+from django.db import transaction
+
+log = structlog.get_logger(__name__)
+
+EXPIRES_SECONDS = 60  # by then the sweep has been there
+
+
+def ring(task: "Task[Any, Any]", *args: int) -> bool:
+    """Wake a worker now. False when the broker did not take it."""
+    try:
+        task.apply_async(args, retry=False, expires=EXPIRES_SECONDS)
+    except Exception as error:  # each of kombu's transports raises errors of its own
+        log.warning("doorbell_unheard", task=task.name, error=type(error).__name__)
+        return False
+    return True
+
+
+def ring_on_commit(task: "Task[Any, Any]", *args: int) -> None:
+    """Wake a worker once what the transaction wrote can be seen."""
+    transaction.on_commit(partial(ring, task, *args))
+
+
+def ring_or_run(task: "Task[Any, Any]", row_ids: Iterable[int]) -> None:
+    """For a sweep inside a worker: hand rows out, or do the work here while the broker is away."""
+    for row_id in row_ids:
+        if not ring(task, row_id):
+            task(row_id)
