@@ -163,6 +163,7 @@ class Postgres(Child):
             return "same"
         if self._works_as("namespace"):
             return "namespace"
+        self.data_dir.chmod(0o711)  # nobody may pass through, and read nothing
         if self.folder.exists():
             _hand_over(self.folder, NOBODY)
         if self._works_as("nobody"):

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import redis
 
 from config import embedded
+from config.child import NOBODY
 from config.supervisor import Failed, stop_together
 
 pytestmark = pytest.mark.enable_socket
@@ -141,6 +143,38 @@ def test_a_folder_of_sockets_that_somebody_else_made_is_refused(tmp_path: Path) 
             embedded.Valkey(tmp_path).start()
     finally:
         folder.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user starts PostgreSQL as himself")
+def test_root_without_user_namespaces_starts_postgres_as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    works_as = embedded.Postgres._works_as
+    with tempfile.TemporaryDirectory(prefix="avito-test-", dir="/tmp") as name:  # pytest's own folders shut out others
+        folder = Path(name)
+        folder.chmod(0o711)
+        try:
+            server = embedded.Postgres(folder / "data")
+            server.start()
+            server.wait_ready()
+            server.stop()
+            with monkeypatch.context() as patch:
+                patch.setattr(embedded.Postgres, "_works_as", lambda self, who: who == "nobody" and works_as(self, who))
+                server = embedded.Postgres(folder / "data")
+                server.start()
+                server.wait_ready()
+                assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
+                with connect(folder / "data") as connection:
+                    assert connection.execute("SELECT 1").fetchone() == (1,)
+                server.stop()
+            server = embedded.Postgres(folder / "data")  # and back, with all files
+            server.start()
+            server.wait_ready()
+            server.stop()
+        except Failed as error:
+            if "cannot reach" in str(error):
+                pytest.skip("nobody cannot reach the programs of PostgreSQL here")
+            raise
+        finally:
+            shutil.rmtree(embedded.socket_dir(folder / "data"), ignore_errors=True)
 
 
 def test_data_of_another_major_version_is_not_passed_over_in_silence(tmp_path: Path) -> None:
