@@ -65,7 +65,8 @@ class Server:
         self._listener.close()
         for sock in self._open:
             with suppress(OSError):
-                sock.close()
+                # Each thread closes its own: a number closed under a waiting thread may be another's connection next.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Connection:
