@@ -78,7 +78,7 @@ class AccountSerializer(ModelSerializer):
         source="avito_user_id",
         required=False,
         allow_null=True,
-        validators=[UniqueValidator(Account.objects.none(), message=_("Another account has this number."))],
+        validators=[UniqueValidator(Account.objects.all(), message=_("Another account has this number."))],
     )
     client_id = SecretField()
     client_secret = SecretField()

@@ -51,6 +51,7 @@ class Postgres(Child):
 
     stop_signal = signal.SIGINT  # "fast": SIGTERM would wait for every session to leave
     orphan_signal = signal.SIGINT
+    stop_seconds = 10.0
 
     def __init__(self, data_dir: Path, *, durable: bool = True):
         super().__init__("postgres", [])

@@ -7,7 +7,8 @@ import requests
 
 from sandbox.server import running
 from sandbox.settings import Settings
-from tests.sandbox.conftest import ANNA, Client, Sandbox, wait_for
+from tests.sandbox.conftest import Client
+from tests.sandbox.driver import ANNA, Sandbox, wait_for
 
 
 def test_reset_brings_the_seeds_back(sandbox: Sandbox, anna: Client, chat_id: str) -> None:

@@ -5,7 +5,8 @@ import time
 import uuid
 from typing import Any
 
-from tests.sandbox.conftest import ANNA, Client, Receiver, Sandbox, wait_for
+from tests.sandbox.conftest import Client, Receiver
+from tests.sandbox.driver import ANNA, Sandbox, wait_for
 
 
 def write(sandbox: Sandbox, chat_id: str, text: str, **details: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.sandbox.conftest import Client, Receiver, Sandbox, wait_for
+from tests.sandbox.conftest import Client, Receiver
+from tests.sandbox.driver import Sandbox, wait_for
 from tests.sandbox.test_messenger import PNG
 
 FOLDER = os.environ.get("AVITO_OPENAPI_DIR")

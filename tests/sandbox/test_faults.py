@@ -4,7 +4,8 @@ import time
 import pytest
 import requests
 
-from tests.sandbox.conftest import ANNA, OLEG, Client, Sandbox, wait_for
+from tests.sandbox.conftest import Client
+from tests.sandbox.driver import ANNA, OLEG, Sandbox, wait_for
 
 SELF = "/core/v1/accounts/self"
 

@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from tests.sandbox.conftest import ANNA, OLEG, Client, Sandbox
+from tests.sandbox.conftest import Client
+from tests.sandbox.driver import ANNA, OLEG, Sandbox
 
 PNG = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (40).to_bytes(4, "big") + (30).to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"

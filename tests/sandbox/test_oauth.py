@@ -3,7 +3,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.sandbox.conftest import ALL_SCOPES, ANNA, KEYS, OLEG, Client, Sandbox
+from tests.sandbox.conftest import Client
+from tests.sandbox.driver import ALL_SCOPES, ANNA, KEYS, OLEG, Sandbox
 
 CONSENT = {
     "response_type": "code",

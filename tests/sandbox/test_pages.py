@@ -1,6 +1,7 @@
 import re
 
-from tests.sandbox.conftest import ANNA, Client, Receiver, Sandbox, wait_for
+from tests.sandbox.conftest import Client, Receiver
+from tests.sandbox.driver import ANNA, Sandbox, wait_for
 
 
 def test_index_lists_sellers_and_chats(sandbox: Sandbox, chat_id: str) -> None:

@@ -174,13 +174,11 @@ class Service:
     def _stop(self) -> None:
         if self.children:
             self.output.say("Ending. Once more Ctrl-C forces it." if self.asked_at else "Ending.")
-        for part in (
-            [self.beat, self.worker, self.web, self.migrate],
-            [self.sandbox],
-            [self.valkey, self.postgres],
-        ):
-            for name in stop_together(part, hurry=lambda: self.forced):
-                self.output.say(f"{name} did not end in time and was killed.")
+        serving = stop_together([self.beat, self.worker, self.web, self.migrate], hurry=lambda: self.forced)
+        avito = stop_together([self.sandbox], hurry=lambda: self.forced)
+        storage = stop_together([self.valkey, self.postgres])  # in no hurry: it writes down what it was given
+        for name in serving + avito + storage:
+            self.output.say(f"{name} did not end in time and was killed.")
 
     def _greet(self, sign_in: str) -> None:
         rows = [

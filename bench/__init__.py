@@ -1,0 +1,1 @@
+"""Benchmarks that run side by side with a baseline and print ratios."""

@@ -1,0 +1,167 @@
+"""What the benchmarks measure, started side by side in a temporary folder: storage, our service, the baseline."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+
+from bench.load import SIGNATURE_SECRET
+from config import embedded
+from config.supervisor import Child, Failed, stop_together
+
+ROOT = Path(__file__).resolve().parent.parent
+WEBHOOK_KEY = secrets.token_hex(16)
+
+
+class Web(Child):
+    """`application` under uvicorn, as the service starts its own."""
+
+    def __init__(self, name: str, application: str, env: Mapping[str, str], *, processes: int) -> None:
+        self.port = _free_port()
+        command = [sys.executable, "-u", "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port)]
+        command += [
+            "--log-level",
+            "warning",
+            "--no-access-log",
+            "--no-server-header",
+            "--timeout-graceful-shutdown",
+            "3",
+        ]
+        super().__init__(name, [*command, "--workers", str(processes)], env=env, cwd=ROOT)
+
+    def is_ready(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared. `ids`: SQL for the message ids in `table`."""
+
+    web: Web
+    path: str
+    database: psycopg.Connection[tuple[str]]
+    table: LiteralString
+    ids: LiteralString
+
+    def last_row(self) -> int:
+        return int(self._value(f"SELECT coalesce(max(id), 0) FROM {self.table}"))
+
+    def ids_stored_after(self, row: int) -> set[str]:
+        return {id for (id,) in self.database.execute(f"SELECT {self.ids} FROM {self.table} WHERE id > %s", [row])}
+
+    def tidy(self) -> None:
+        """Do now what PostgreSQL would otherwise do at a time that suits neither."""
+        self.database.execute(f"VACUUM (ANALYZE) {self.table}")
+        self.database.execute("CHECKPOINT")
+
+    def durability(self) -> str:
+        names: tuple[LiteralString, ...] = ("server_version", "fsync", "synchronous_commit", "full_page_writes")
+        return ", ".join(f"{name} {self._value(f'SHOW {name}')}" for name in names)
+
+    def _value(self, query: LiteralString) -> str:
+        row = self.database.execute(query).fetchone()
+        assert row
+        return row[0]
+
+
+@contextmanager
+def both_sides(processes: int) -> Iterator[dict[str, Side]]:
+    """Our service and the baseline, each with `processes` processes and a database on the same durable server."""
+    data_dir = Path(tempfile.mkdtemp(prefix="avito-bench-"))
+    children: list[Child] = [embedded.Postgres(data_dir, durable=True), embedded.Valkey(data_dir, durable=True)]
+    connections: list[psycopg.Connection[tuple[str]]] = []
+    try:
+        for child in children:
+            child.start()
+        for child in children:
+            child.wait_ready()
+        with _connect(data_dir, "postgres") as connection:
+            connection.execute("CREATE DATABASE baseline")
+        ours, baseline = _our_environment(data_dir), _baseline_environment(data_dir)
+        _run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], ours)
+        _run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"], baseline)
+        webs = {
+            "baseline": Web("baseline", "bench.baseline.asgi:application", baseline, processes=processes),
+            "ours": Web("ours", "config.asgi:application", ours, processes=processes),
+        }
+        for web in webs.values():
+            children.append(web)
+            web.start()
+        for web in webs.values():
+            web.wait_ready()
+        connections += [_connect(data_dir, "baseline"), _connect(data_dir, "avito")]
+        yield {
+            "baseline": Side(webs["baseline"], "/webhook", connections[0], "baseline_message", "avito_id"),
+            "ours": Side(
+                webs["ours"],
+                f"/api/v1/webhooks/avito/{WEBHOOK_KEY}",
+                connections[1],
+                "chats_webhookevent",
+                "convert_from(body, 'UTF8')::jsonb #>> '{payload,value,id}'",
+            ),
+        }
+    finally:
+        for connection in connections:
+            connection.close()
+        stop_together(children[2:])
+        stop_together(children[:2])
+        shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _our_environment(data_dir: Path) -> dict[str, str]:
+    """A production, with a key in the address and the signature enforced."""
+    return _environment(
+        AVITO_DATA_DIR=str(data_dir),
+        DATABASE_URL=embedded.database_url(data_dir),
+        REDIS_URL=embedded.redis_url(data_dir),
+        ENVIRONMENT="production",
+        PUBLIC_URL="https://avito.example",
+        SECRET_KEY=secrets.token_hex(48),
+        JWT_SECRET=secrets.token_hex(48),
+        FIELD_ENCRYPTION_KEYS=secrets.token_hex(48),
+        AVITO_WEBHOOK_KEYS=WEBHOOK_KEY,
+        AVITO_WEBHOOK_SIGNATURE="enforce",
+        AVITO_WEBHOOK_SIGNATURE_SECRET=SIGNATURE_SECRET,
+    )
+
+
+def _baseline_environment(data_dir: Path) -> dict[str, str]:
+    url = embedded.database_url(data_dir).rpartition("/")[0] + "/baseline"
+    return _environment(DATABASE_URL=url, DJANGO_SETTINGS_MODULE="bench.baseline.settings")
+
+
+def _environment(**values: str) -> dict[str, str]:
+    """Nothing of the caller's but what a process needs to run."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+    return {**{name: os.environ[name] for name in kept if name in os.environ}, **values}
+
+
+def _connect(data_dir: Path, database: str) -> psycopg.Connection[tuple[str]]:
+    return psycopg.connect(
+        host=str(embedded.socket_dir(data_dir)), port=5432, user="app", dbname=database, autocommit=True
+    )
+
+
+def _run(command: list[str], env: dict[str, str]) -> None:
+    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Failed(f"{' '.join(command[1:])} ended with status {result.returncode}:\n{result.stdout}{result.stderr}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
