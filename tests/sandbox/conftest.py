@@ -1,8 +1,7 @@
 """One sandbox for the run, spoken to over a socket, and back to its seeds before each test."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
