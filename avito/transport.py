@@ -39,6 +39,12 @@ IDLE_SECONDS = 4.0
 CHUNK = 64 * 1024
 
 _SOCKS = {"socks4": socks.SOCKS4, "socks5": socks.SOCKS5}
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
+_GARBLED = (
+    urllib3.exceptions.DecodeError,
+    urllib3.exceptions.InvalidChunkLength,
+    urllib3.exceptions.InvalidHeader,
+)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "avito-service"}
 
 
@@ -117,7 +123,8 @@ class Transport:
 
     def _check_proxy_login(self, response: Response) -> None:
         """With http:// targets a proxy refuses in Avito's place."""
-        if self.proxy and (response.status == 407 or response.header("Proxy-Authenticate")):
+        is_forwarded = self.proxy and self.proxy.type == "http" and self.base_url.startswith("http://")
+        if is_forwarded and (response.status == 407 or response.header("Proxy-Authenticate")):
             raise errors.ProxyFailed("The proxy does not accept the login", reason="auth")
 
     @contextmanager
@@ -196,7 +203,7 @@ class _Exchange:
         self._ends_at = time.monotonic() + seconds
         self._watch = threading.Timer(seconds, self._expire)
         self._watch.daemon = True
-        self._connection: HTTPConnection | None = None
+        self._connection: _Watched | None = None
         self._is_expired = False
         self.is_sent = False
 
@@ -218,8 +225,9 @@ class _Exchange:
     def connect_seconds(self) -> float:
         return min(self.transport.connect_seconds, self.remaining())
 
-    def watch(self, connection: HTTPConnection) -> None:
+    def watch(self, connection: "_Watched") -> None:
         self._connection = connection
+        connection.user = self
         self.check()
 
     def check(self) -> None:
@@ -229,7 +237,9 @@ class _Exchange:
     def _expire(self) -> None:
         self._is_expired = True
         connection = self._connection
-        sock = getattr(connection, "sock", None)
+        if connection is None or connection.user is not self:  # nothing to cut yet, or it serves another by now
+            return
+        sock: object = connection.sock
         sock = getattr(sock, "socket", sock)  # TLS inside TLS wraps the socket in an object of urllib3's
         if isinstance(sock, socket.socket):
             with suppress(OSError):
@@ -245,12 +255,11 @@ class _Exchange:
         return errors.NotConnected(f"Could not connect to Avito ({_names(causes)})")
 
     def _failure_of_answer(self, causes: list[BaseException]) -> errors.AvitoError:
-        if self._is_expired:
+        if self._is_expired or any(isinstance(cause, _TIMEOUTS) for cause in causes):
             return errors.TimedOut()
         for cause in causes:
             is_cut = isinstance(cause, RemoteDisconnected | IncompleteRead)
-            is_garbled = isinstance(cause, urllib3.exceptions.DecodeError | urllib3.exceptions.InvalidChunkLength)
-            if is_garbled or (isinstance(cause, HTTPException) and not is_cut):
+            if isinstance(cause, _GARBLED) or (isinstance(cause, HTTPException) and not is_cut):
                 return errors.Unreadable(f"Not HTTP as it should be ({_names(causes)})")
         return errors.TimedOut(f"The connection broke ({_names(causes)})")
 
@@ -281,7 +290,7 @@ def _reason(cause: BaseException) -> ProxyReason | None:
         return "auth" if "identd" in str(cause) else "unreachable"
     if isinstance(cause, socks.SOCKS5Error):
         return "unreachable"
-    if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
+    if isinstance(cause, _TIMEOUTS):
         return "timeout"
     if isinstance(cause, socks.GeneralProxyError):
         return None if cause.socket_err else "protocol"  # PySocks wraps its own errors in this one
@@ -310,6 +319,7 @@ def _names(causes: list[BaseException]) -> str:
 class _Watched(HTTPConnection):
     """A connection that is made, used and cut as the exchange of its thread says."""
 
+    user: _Exchange | None = None
     _used_at = 0.0
 
     @property

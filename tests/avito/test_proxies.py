@@ -165,6 +165,13 @@ def test_answer_that_does_not_come_through_the_proxy_may_have_been_done(tls: Tls
     proxy.close()
 
 
+def test_word_of_avitos_is_not_taken_for_the_proxys(tls: Tls) -> None:
+    proxy = ProxyServer()
+    with serving(always(http(b"", "407 Odd", Proxy_Authenticate="Basic")), tls[0]) as origin:
+        assert through(Proxy("http", "127.0.0.1", proxy.port), origin, tls).send(GET).status == 407
+    proxy.close()
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "https"])
 def test_proxy_at_an_address_not_allowed_is_never_connected(kind: ProxyType, tls: Tls) -> None:
     asked: list[str] = []

@@ -141,6 +141,7 @@ def test_connection_that_breaks_after_the_request_may_have_done_it(
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 5_000_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
         http(b"no gzip", Content_Encoding="gzip"),
+        http(b"{}", Content_Length="5, 6"),
     ],
 )
 def test_answer_that_is_not_http_is_unreadable(served: Serve, answer: bytes) -> None:
