@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
@@ -190,7 +191,7 @@ class AccountAdmin(RoleModelAdmin):
 
     def _renew(self, request: HttpRequest, account: Account) -> None:
         try:
-            tokens.renew(account)
+            tokens.renew(account, asked_at=timezone.now())
         except (avito.AvitoError, AccountUnusable) as error:
             reason = type(error).__name__
             text = _("%(name)s: the tokens were not renewed (%(reason)s).") % {"name": account, "reason": reason}

@@ -181,6 +181,7 @@ class Authorization(models.Model):
     expires_at = models.DateTimeField()
     refresh_at = models.DateTimeField(help_text="from here on the pair is renewed ahead of its end")
     version = models.PositiveIntegerField(default=1)
+    renewed_at = models.DateTimeField(help_text="when this pair was stored")
     refresh_sent_at = models.DateTimeField(
         null=True, blank=True, help_text="a refresh left and its answer has not been stored"
     )

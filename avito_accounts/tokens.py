@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 import structlog
@@ -30,9 +30,18 @@ LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybo
 LOCK_WAIT_SECONDS = 30
 REFRESH_AHEAD_SECONDS = 300
 STORE_ATTEMPTS = 6
+TOGETHER = timedelta(seconds=2)
 
 _in_this_process: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
-transports = avito.Transports()
+
+
+def _make_transport(base_url: str, proxy: avito.Proxy | None) -> avito.Transport:
+    return avito.Transport(
+        base_url, proxy, deadline_seconds=settings.AVITO_TIMEOUT_SECONDS, ca_file=settings.SSL_CERT_FILE
+    )
+
+
+transports = avito.Transports(make=_make_transport)
 
 
 def transport_for(account: Account) -> avito.Transport:
@@ -57,12 +66,13 @@ def access_token(account: Account, *, rejected: str | None = None) -> str:
         return _renewed(account, rejected=rejected).access_token
 
 
-def renew(account: Account) -> Authorization:
-    """Renew now, whatever the pair's age; callers that come together share one refresh."""
-    authorization = _read(account)
-    rejected = authorization.access_token if authorization else None
+def renew(account: Account, *, asked_at: datetime) -> Authorization:
+    """Renew now, whatever the pair's age; those who ask together, within TOGETHER of each other, share one refresh."""
     with _only_one(account.pk, wait=True):
-        return _renewed(account, rejected=rejected)
+        authorization = _read(account)
+        if authorization is not None and authorization.renewed_at >= asked_at - TOGETHER:
+            return authorization
+        return _renewed(account, rejected=authorization.access_token if authorization else None)
 
 
 def renew_ahead(account: Account) -> None:
@@ -88,7 +98,7 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
         row.scopes = list(token.scopes) or row.scopes
         row.expires_at = now + timedelta(seconds=token.expires_in)
         row.refresh_at = row.expires_at - timedelta(seconds=min(REFRESH_AHEAD_SECONDS, token.expires_in / 10))
-        row.version += 1
+        row.version, row.renewed_at = row.version + 1, now
         row.refresh_sent_at, row.refreshes_unanswered, row.dead_reason = None, 0, ""
         row.save()
         Account.objects.filter(pk=account.pk).update(

@@ -85,6 +85,10 @@ class Refresh(APIView):
 
     needs = "accounts.manage"
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.asked_at = timezone.now()  # before anything that may have to wait
+        return super().dispatch(request, *args, **kwargs)
+
     @extend_schema(
         request=None,
         responses=inline_serializer(
@@ -98,7 +102,7 @@ class Refresh(APIView):
     )
     def get(self, request: Request, account_id: int) -> Response:
         try:
-            authorization = tokens.renew(get_object_or_404(Account, pk=account_id))
+            authorization = tokens.renew(get_object_or_404(Account, pk=account_id), asked_at=self.asked_at)
         except AccountNotAuthorized:  # never connected: here too the way out is a consent
             raise ReconnectRequired from None
         left = round((authorization.expires_at - timezone.now()).total_seconds())

@@ -220,6 +220,7 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField()),
                 ("refresh_at", models.DateTimeField(help_text="from here on the pair is renewed ahead of its end")),
                 ("version", models.PositiveIntegerField(default=1)),
+                ("renewed_at", models.DateTimeField(help_text="when this pair was stored")),
                 (
                     "refresh_sent_at",
                     models.DateTimeField(

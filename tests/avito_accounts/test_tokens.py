@@ -1,0 +1,313 @@
+"""Token custody: one refresh however many ask, the pair stored before use, no healthy account flagged."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import connection, connections
+from django.utils import timezone
+
+import avito
+from avito_accounts import services, tasks, tokens
+from avito_accounts.errors import AccountNotAuthorized, ReconnectRequired
+from avito_accounts.models import Account, Authorization
+from tests.conftest import Api
+from tests.factories import authorize, make_account
+from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def refreshes(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [row for row in sandbox.journal() if row["grantType"] == "refresh_token"]
+
+
+def expire(account: Account, sandbox: Sandbox) -> None:
+    """The access token is past its time, at Avito and by our clock."""
+    sandbox.control("POST", "/tokens/expire", sellerId=ANNA)
+    past = timezone.now() - timedelta(seconds=5)
+    Authorization.objects.filter(account=account).update(expires_at=past, refresh_at=past - timedelta(minutes=5))
+
+
+def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
+    """The outcomes of `count` threads that start together; an exception is an outcome too."""
+    start = threading.Barrier(count)
+
+    def run(_number: int) -> Any:
+        start.wait()
+        try:
+            return work()
+        except Exception as error:
+            return error
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def test_a_living_token_is_used_without_asking_anybody(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.control("DELETE", "/journal")
+    services.call(anna, lambda client: client.user.me())
+    assert [row["path"] for row in avito_sandbox.journal()] == ["/core/v1/accounts/self"]
+
+
+def test_forty_callers_on_an_expired_token_make_one_refresh(anna: Account, avito_sandbox: Sandbox) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.control("PATCH", "/settings", tokenDelaySeconds=0.3)
+    owners = at_once(40, lambda: services.call(anna, lambda client: client.user.me()).id)
+    assert Counter(owners) == {ANNA: 40}
+    assert [row["status"] for row in refreshes(avito_sandbox)] == [200]
+
+
+def test_forty_callers_whose_token_avito_refuses_make_one_refresh(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.control("POST", "/tokens/expire", sellerId=ANNA)  # by our clock it lives
+    avito_sandbox.control("PATCH", "/settings", tokenDelaySeconds=0.3)
+    owners = at_once(40, lambda: services.call(anna, lambda client: client.user.me()).id)
+    assert Counter(owners) == {ANNA: 40}
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+def test_forty_refreshes_by_hand_make_one(anna: Account, owner: Api, avito_sandbox: Sandbox) -> None:
+    old = timezone.now() - timedelta(minutes=1)
+    Authorization.objects.filter(account=anna).update(renewed_at=old)
+    avito_sandbox.control("PATCH", "/settings", tokenDelaySeconds=0.5)
+    path = f"{owner.base}/api/v1/auth/avito/refresh/{anna.pk}"
+    headers = {"Authorization": str(owner.session.headers["Authorization"])}
+    answers = at_once(40, lambda: Api(owner.base, **headers).post(path))
+    assert Counter(answer.status_code for answer in answers) == {200: 40}
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+CALLERS = """
+import os, sys, threading
+import django
+django.setup()
+from django.conf import settings
+from django.db import connections
+from avito_accounts import services
+from avito_accounts.models import Account
+account = Account.objects.get(pk=int(sys.argv[1]))
+sys.stdin.readline()
+def run():
+    owner = services.call(account, lambda client: client.user.me()).id
+    os.write(1, f"{owner}\\n".encode())  # whole lines, also from threads
+    connections.close_all()
+threads = [threading.Thread(target=run) for _ in range(int(sys.argv[2]))]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def start_callers(account: Account, sandbox: Sandbox, *, threads: int = 10) -> subprocess.Popen[str]:
+    """Another process of the product, on the same database; it goes when a line is written to it."""
+    parameters = connection.get_connection_params()
+    url = f"postgresql://{parameters['user']}@:{parameters['port']}/{parameters['host']}/{parameters['dbname']}"
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "AVITO_API_BASE_URL": sandbox.base,
+        "AVITO_OAUTH_CLIENT_ID": "sandbox-client",
+        "AVITO_OAUTH_CLIENT_SECRET": "sandbox-secret",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", CALLERS, str(account.pk), str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
+def test_callers_in_several_processes_make_one_refresh(anna: Account, avito_sandbox: Sandbox) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.control("PATCH", "/settings", tokenDelaySeconds=1)
+    processes = [start_callers(anna, avito_sandbox, threads=20) for _ in range(2)]
+    for process in processes:
+        _release(process)
+    said = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
+    assert Counter(said) == {str(ANNA): 40}
+    assert [row["status"] for row in refreshes(avito_sandbox)] == [200]
+
+
+def _release(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_the_rotated_pair_is_stored_before_it_is_used(anna: Account, avito_sandbox: Sandbox) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "accounts/self$")
+    old = Authorization.objects.get(account=anna).refresh_token
+    caller = start_callers(anna, avito_sandbox, threads=1)
+    _release(caller)
+    wait_for(lambda: any(row["path"].endswith("/self") for row in avito_sandbox.journal()), 20)
+    caller.kill()  # while the very first use of the new token is under way
+    caller.communicate()
+    avito_sandbox.control("DELETE", "/faults")
+    assert Authorization.objects.get(account=anna).refresh_token != old
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+def test_a_token_is_renewed_ahead_of_its_end_and_only_then(anna: Account, avito_sandbox: Sandbox) -> None:
+    tokens.renew_ahead(anna)
+    assert not refreshes(avito_sandbox)
+    Authorization.objects.filter(account=anna).update(refresh_at=timezone.now())
+    for _twice in range(2):
+        tasks.refresh_expiring_tokens()
+        tasks.refresh_token(anna.pk)
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+def test_a_failing_renewal_ahead_goes_on_with_the_token_that_still_lives(anna: Account, avito_sandbox: Sandbox) -> None:
+    Authorization.objects.filter(account=anna).update(refresh_at=timezone.now())
+    avito_sandbox.fault("status", "/token$", status=500)
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+def test_a_403_with_a_fresh_token_is_a_matter_of_rights(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.fault("status", "self$", status=403)
+    with pytest.raises(avito.Forbidden):
+        services.call(anna, lambda client: client.user.me())
+    assert not refreshes(avito_sandbox)
+
+
+def test_a_403_with_a_token_past_its_time_is_answered_by_one_refresh(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.control("PATCH", "/settings", expiredStatus=403)
+    token = tokens.access_token(anna)
+    expire(anna, avito_sandbox)
+    # Between the look at the clock and the call the token has passed its end.
+    Authorization.objects.filter(account=anna).update(refresh_at=timezone.now() + timedelta(hours=1))
+    assert tokens.access_token(anna) == token
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+def test_a_revoked_account_is_flagged_after_one_refusal_and_then_left_alone(
+    anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
+    for _again in range(3):
+        with pytest.raises(ReconnectRequired):
+            services.call(anna, lambda client: client.user.me())
+    assert [row["status"] for row in refreshes(avito_sandbox)] == [400]
+    anna.refresh_from_db()
+    assert (anna.connection_status, anna.connection_error_code) == ("needs_reconnect", "token_expired")
+
+
+def test_a_refusal_is_not_final_when_a_newer_pair_was_stored_meanwhile(anna: Account, avito_sandbox: Sandbox) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("latency", "/token$", seconds=1.0, grantType="refresh_token")
+    avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
+    with ThreadPoolExecutor(1) as pool:
+        caller = pool.submit(lambda: (services.call(anna, lambda client: client.user.me()).id, connections.close_all()))
+        time.sleep(0.4)  # the old refresh token is on its way; a person gives a new consent now
+        pair = avito_sandbox.tokens(ANNA, ALL_SCOPES)
+        authorize(anna, access_token=pair["access_token"], refresh_token=pair["refresh_token"])
+        assert caller.result()[0] == ANNA
+    assert Authorization.objects.get(account=anna).dead_reason == ""
+
+
+def test_a_refresh_that_avito_fails_is_repeated_later_and_flags_nobody(anna: Account, avito_sandbox: Sandbox) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("status", "/token$", status=500, times=3)
+    for _attempt in range(3):
+        with pytest.raises(avito.Broken) as caught:
+            services.call(anna, lambda client: client.user.me())
+        assert not caught.value.maybe_done  # the caller's own call was never made
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+@pytest.fixture
+def short_of_patience(settings: LazySettings) -> None:
+    settings.AVITO_TIMEOUT_SECONDS = 1
+
+
+def test_a_lost_answer_costs_nothing_while_the_access_token_lives(
+    short_of_patience: None, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.fault("silence", "/token$", apply="before", times=1)
+    with pytest.raises(avito.TimedOut):
+        tokens.renew(anna, asked_at=timezone.now() + timedelta(minutes=1))
+    Authorization.objects.filter(account=anna).update(refresh_at=timezone.now())
+    for _again in range(3):
+        assert services.call(anna, lambda client: client.user.me()).id == ANNA
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+def test_after_a_lost_answer_a_dead_token_gets_one_more_try_and_then_a_person(
+    short_of_patience: None, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "/token$", apply="never", times=2)
+    for _attempt in range(2):
+        with pytest.raises(avito.TimedOut):
+            services.call(anna, lambda client: client.user.me())
+    for _again in range(2):
+        with pytest.raises(ReconnectRequired):
+            services.call(anna, lambda client: client.user.me())
+    assert len(refreshes(avito_sandbox)) == 2
+
+
+def test_after_a_lost_answer_the_one_more_try_brings_the_account_back(
+    short_of_patience: None, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "/token$", apply="never", times=1)
+    with pytest.raises(avito.TimedOut):
+        services.call(anna, lambda client: client.user.me())
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+    row = Authorization.objects.get(account=anna)
+    assert (row.refresh_sent_at, row.refreshes_unanswered) == (None, 0)
+
+
+def test_nothing_is_tried_while_nobody_can_say_whether_the_token_is_dead(
+    short_of_patience: None, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "/token$|/self$")
+    for _attempt in range(3):
+        with pytest.raises(avito.TimedOut):
+            services.call(anna, lambda client: client.user.me())
+    assert len(refreshes(avito_sandbox)) == 1
+    assert Authorization.objects.get(account=anna).dead_reason == ""
+
+
+@pytest.mark.parametrize("effect", ["before", "never"])
+def test_a_process_killed_while_it_refreshes_leaves_an_account_that_works_or_is_flagged(
+    anna: Account, avito_sandbox: Sandbox, effect: str
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "/token$", apply=effect, times=1)
+    process = start_callers(anna, avito_sandbox, threads=1)
+    _release(process)
+    wait_for(lambda: refreshes(avito_sandbox), 20)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if effect == "never":
+        assert services.call(anna, lambda client: client.user.me()).id == ANNA
+    else:  # Avito has rotated, and nobody ever saw the new pair
+        with pytest.raises(ReconnectRequired):
+            services.call(anna, lambda client: client.user.me())
+        anna.refresh_from_db()
+        assert anna.connection_status == "needs_reconnect"
+
+
+def test_an_account_without_credentials_says_so(product: str) -> None:
+    with pytest.raises(AccountNotAuthorized):
+        tokens.access_token(make_account())
