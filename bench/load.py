@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -21,7 +22,8 @@ DRAIN_SECONDS = 30.0
 
 TEXT = (
     "Здравствуйте! Квартира свободна на следующие выходные, с пятницы по воскресенье? Нас двое взрослых и ребёнок "
-    "пяти лет, приедем на машине, поэтому важно знать, есть ли рядом место для неё и во сколько можно заселиться."
+    "пяти лет, приедем на машине, поэтому важно знать, есть ли рядом место для неё и во сколько можно заселиться. "
+    "И ещё: нужен ли залог, можно ли с небольшой собакой и есть ли детская кроватка? Заранее спасибо за ответ!"
 )
 EVENT = {
     "id": "EVENT_ID",
@@ -126,14 +128,13 @@ class Connection(asyncio.Protocol):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
         head, found, body = self._answer.partition(b"\r\n\r\n")
-        if not found or len(body) < _content_length(head):
+        if not found or not _is_whole(head.lower(), body):
             return
         self._waiting = False
         now = time.perf_counter()
@@ -156,8 +157,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
 
-def _content_length(head: bytes) -> int:
-    return int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+def _is_whole(head: bytes, body: bytes) -> bool:
+    length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
+    return len(body) >= int(length) if length else body.endswith(b"0\r\n\r\n")  # without a length it is chunked
 
 
 async def _keep_posting(job: Job, run: Run) -> None:

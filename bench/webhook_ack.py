@@ -98,7 +98,7 @@ def _post(job: Job) -> Result:
         timeout=job.warmup + job.seconds + 2 * DRAIN_SECONDS,
     )
     if process.returncode != 0:
-        raise Failed(f"The load ended with status {process.returncode}:\n{process.stderr}")
+        raise Failed(f"The load ended with status {process.returncode}:\n{process.stderr[-2000:]}")
     return Result(**json.loads(process.stdout))
 
 

@@ -53,5 +53,5 @@ class Webhook(APIView):
                 },
             )
             if is_new:
-                Chat.objects.filter(id=chat.id).update(unread=F("unread") + 1, last_message_at=created_at)
+                Chat.objects.filter(pk=chat.pk).update(unread=F("unread") + 1, last_message_at=created_at)
         return Response({"ok": True})
