@@ -1,6 +1,7 @@
 """The one settings file; values that differ by installation come from the environment (see `config.env`)."""
 
 import logging
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -281,6 +282,8 @@ STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = False
+if not PRODUCTION:  # development serves from the packages themselves and collects nothing
+    warnings.filterwarnings("ignore", "No directory at", UserWarning)
 
 
 # Behind HTTPS
