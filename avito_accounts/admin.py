@@ -9,7 +9,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
@@ -19,21 +21,25 @@ from api.admin import RoleModelAdmin
 from avito_accounts import services, tokens
 from avito_accounts.api import KEYS, PROXY, SECRETS, error_of
 from avito_accounts.errors import AccountUnusable
-from avito_accounts.models import Account, mask
+from avito_accounts.models import Account, mask, validate_proxy_login
+
+
+def _secret(label: Any, **details: Any) -> forms.CharField:
+    return forms.CharField(label=capfirst(label), required=False, widget=UnfoldAdminPasswordWidget(), **details)
+
+
+def _switch(label: Any) -> forms.BooleanField:
+    return forms.BooleanField(label=capfirst(label), required=False, widget=UnfoldBooleanSwitchWidget())
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """Secrets are typed, never shown: an empty field keeps what is stored, a switch forgets it."""
 
-    client_id = forms.CharField(label=_("client id"), required=False, widget=UnfoldAdminPasswordWidget())
-    client_secret = forms.CharField(label=_("client secret"), required=False, widget=UnfoldAdminPasswordWidget())
-    proxy_password = forms.CharField(label=_("proxy password"), required=False, widget=UnfoldAdminPasswordWidget())
-    forget_keys = forms.BooleanField(
-        label=_("forget the account's own keys"), required=False, widget=UnfoldBooleanSwitchWidget()
-    )
-    forget_proxy_password = forms.BooleanField(
-        label=_("forget the proxy password"), required=False, widget=UnfoldBooleanSwitchWidget()
-    )
+    client_id = _secret(_("client id"))
+    client_secret = _secret(_("client secret"))
+    proxy_password = _secret(_("proxy password"), strip=False, validators=[validate_proxy_login])
+    forget_keys = _switch(_("forget the account's own keys"))
+    forget_proxy_password = _switch(_("forget the proxy password"))
 
     class Meta:
         model = Account
@@ -86,7 +92,7 @@ class AccountAdmin(RoleModelAdmin):
     search_fields = ("name", "avito_user_id")
     list_select_related = ("authorization",)
     readonly_fields = (
-        "connection",
+        "connection_status",
         "connection_problem",
         "authorization_state",
         "webhook_subscribed_at",
@@ -102,7 +108,7 @@ class AccountAdmin(RoleModelAdmin):
             _("Connection"),
             {
                 "fields": (
-                    "connection",
+                    "connection_status",
                     "connection_problem",
                     "authorization_state",
                     "connection_checked_at",
@@ -130,6 +136,12 @@ class AccountAdmin(RoleModelAdmin):
         ),
         (_("Dates"), {"fields": ("created_at", "updated_at"), "classes": ("collapse",)}),
     )
+    only_of_existing = ("connection_status", "created_at")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        """A new account has neither a connection nor dates to show yet."""
+        shown = super().get_fieldsets(request, obj)
+        return shown if obj else [one for one in shown if not set(self.only_of_existing) & set(one[1]["fields"])]
 
     @display(
         description=_("connection"),
@@ -166,7 +178,7 @@ class AccountAdmin(RoleModelAdmin):
             "{}: {} {} · {}",
             authorization.get_kind_display(),
             _("valid until"),
-            authorization.expires_at.strftime("%d.%m.%Y %H:%M UTC"),
+            date_format(timezone.localtime(authorization.expires_at), "DATETIME_FORMAT"),
             mask(authorization.access_token),
         )
 

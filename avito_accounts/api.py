@@ -5,6 +5,7 @@ from typing import Any
 
 import django_filters
 from django.conf import settings
+from django.db import IntegrityError
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 
-from api.serializers import ModelSerializer
+from api.serializers import ModelSerializer, camelize
 from avito_accounts import oauth, services
 from avito_accounts.models import (
     BIGINT_MAX,
@@ -62,6 +63,13 @@ class SecretField(serializers.CharField):
         return mask(value)
 
 
+class ExactField(serializers.CharField):
+    """A text that may be absent, judged as it was sent: a line break at its end is not trimmed away."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, allow_null=True, allow_blank=True, trim_whitespace=False, **kwargs)
+
+
 class AuthorizationSerializer(ModelSerializer):
     class Meta:
         model = Authorization
@@ -83,13 +91,9 @@ class AccountSerializer(ModelSerializer):
     client_id = SecretField()
     client_secret = SecretField()
     proxy_type = serializers.ChoiceField(choices=Account.ProxyType.choices, required=False, allow_null=True)
-    proxy_host = serializers.CharField(
-        required=False, allow_null=True, allow_blank=True, max_length=253, validators=[validate_proxy_host]
-    )
-    proxy_login = serializers.CharField(
-        required=False, allow_null=True, allow_blank=True, max_length=255, validators=[validate_proxy_login]
-    )
-    proxy_password = SecretField(validators=[validate_proxy_login])
+    proxy_host = ExactField(max_length=253, validators=[validate_proxy_host])
+    proxy_login = ExactField(max_length=255, validators=[validate_proxy_login])
+    proxy_password = SecretField(trim_whitespace=False, validators=[validate_proxy_login])
     eternal_online_enabled = serializers.BooleanField(required=False)
     online_keep_alive_interval = serializers.IntegerField(required=False, min_value=60, max_value=3600)
     authorization = serializers.SerializerMethodField()
@@ -196,7 +200,7 @@ class AccountSerializer(ModelSerializer):
         if will_be("proxy_type"):
             for name in ("proxy_host", "proxy_port"):
                 if not will_be(name):
-                    raise serializers.ValidationError({_outside(name): _("A proxy needs a host and a port.")})
+                    raise serializers.ValidationError({camelize(name): _("A proxy needs a host and a port.")})
 
     def create(self, validated_data: dict[str, Any]) -> Account:
         return self._store(Account(), validated_data)
@@ -206,11 +210,15 @@ class AccountSerializer(ModelSerializer):
 
     def _store(self, account: Account, data: dict[str, Any]) -> Account:
         changed = {name for name, value in data.items() if getattr(account, name) != value}
+        # After a consent the masks of the keys stand for its tokens: clearing one ends the consent.
+        ended = any(data.get(name) == "" for name in KEYS) and hasattr(account, "authorization")
         for name in changed:
             setattr(account, name, data[name])
-        return services.save(
-            account, keys_changed=not changed.isdisjoint(KEYS), proxy_changed=not changed.isdisjoint(PROXY)
-        )
+        keys_changed, proxy_changed = ended or not changed.isdisjoint(KEYS), not changed.isdisjoint(PROXY)
+        try:
+            return services.save(account, keys_changed=keys_changed, proxy_changed=proxy_changed)
+        except IntegrityError as error:  # somebody has taken it since we looked
+            raise _taken(error) from None
 
 
 def error_of(code: str, detail: str) -> dict[str, str] | None:
@@ -228,9 +236,10 @@ WORDS = {
 }
 
 
-def _outside(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.title() for part in rest)
+def _taken(error: IntegrityError) -> serializers.ValidationError:
+    is_number = "avito_user_id" in str(error)
+    message = _("Another account has this number.") if is_number else _("Another account has this name.")
+    return serializers.ValidationError({"userId" if is_number else "name": message}, code="unique")
 
 
 class AccountFilter(django_filters.FilterSet):

@@ -120,8 +120,11 @@ def webhook_fingerprint() -> str:
 
 
 def subscribe_webhook(account: Account) -> None:
-    """Have Avito deliver this account's messages here, and here only once: older addresses of ours are taken off."""
-    user_id(account)
+    """Have Avito deliver this account's messages here, and here only once: older addresses of ours are taken off.
+
+    Nothing is subscribed for the owner of a token that is not this account's own.
+    """
+    identify(account)
     url = webhook_url()
     call(account, lambda client: client.messenger.subscribe(url))
     Account.objects.filter(pk=account.pk).update(

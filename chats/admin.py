@@ -52,7 +52,7 @@ class ChatAdmin(RoleModelAdmin):
     """A conversation with its last messages, and a reply below them."""
 
     to_see = "chats.use"
-    list_display = ("client", "account", "item_title", "status", "unread_count", "last_text", "last_message_at")
+    list_display = ("client", "account", "item_title", "status", "unread_count", "last_text", "last_at")
     list_filter = (UnreadFilter, "status", "account")
     search_fields = ("name", "phone", "item_title", "avito_id")
     list_select_related = ("account", "last_message")
@@ -74,6 +74,10 @@ class ChatAdmin(RoleModelAdmin):
     @admin.display(description=_("last message"))
     def last_text(self, chat: Chat) -> str:
         return chat.last_message.text[:80] if chat.last_message else "—"
+
+    @admin.display(description=_("time"), ordering="last_message_at")
+    def last_at(self, chat: Chat) -> Any:
+        return chat.last_message_at
 
     @admin.display(description=_("item link"))
     def item_link(self, chat: Chat) -> str:
@@ -162,14 +166,14 @@ class WebhookEventAdmin(RoleModelAdmin):
     actions = ("replay",)
     actions_detail = ("replay_one",)
     fields = (
-        ("state", "received_at", "processed_at"),
+        ("status", "received_at", "processed_at"),
         ("type", "avito_user_id"),
         ("chat_avito_id", "message_avito_id"),
         ("attempts", "note", "request_id", "signature"),
         "error",
         "body_text",
     )
-    readonly_fields = ("state", "body_text")
+    readonly_fields = ("body_text",)
 
     @display(
         description=_("status"),
