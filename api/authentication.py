@@ -36,17 +36,21 @@ class JWTAuthentication(BaseAuthentication):
         return 'Bearer realm="api"'
 
 
+class InvalidToken(AuthenticationFailed):
+    default_detail = _("The token is not valid or has expired.")
+    default_code = "token_not_valid"
+
+
 def read_token(token: bytes) -> dict[str, Any]:
-    """The claims of a token that is signed with our secret and in its time; AuthenticationFailed for all others."""
-    invalid = AuthenticationFailed(_("The token is not valid or has expired."), code="token_not_valid")
+    """The claims of a token that is signed with our secret and in its time; InvalidToken for all others."""
     if not token or len(token) > TOKEN_BYTES_MAX:
-        raise invalid
+        raise InvalidToken
     try:
         # The subject may be a number here, which the library's own check would refuse.
         options: Any = {"require": ["exp"], "verify_sub": False, "verify_jti": False}
         return jwt.decode(token, settings.JWT_SECRET, algorithms=["HS256"], options=options)
     except (jwt.PyJWTError, ValueError, RecursionError, OverflowError, TypeError):
-        raise invalid from None
+        raise InvalidToken from None
 
 
 def our_user(claims: dict[str, Any]) -> User | None:

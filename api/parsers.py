@@ -14,7 +14,7 @@ DEPTH_MAX = 32
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8, no NaN or Infinity, no number that overflows, no key twice, at most 32 levels deep."""
+    """UTF-8, no NaN or Infinity, no number that overflows, no key twice, no lone surrogate, at most 32 levels deep."""
 
     media_type = "application/json"
     renderer_class = JSONRenderer
@@ -23,12 +23,10 @@ class StrictJSONParser(BaseParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
-            value = json.loads(
-                stream.read().decode("utf-8"),
-                object_pairs_hook=_unique,
-                parse_float=_finite,
-                parse_constant=_no_constant,
-            )
+            text = stream.read().decode()
+            value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+            if "\\u" in text:
+                json.dumps(value, ensure_ascii=False).encode()  # fails where an answer that quotes it would fail
         except (ValueError, RecursionError) as error:
             detail = str(error) if isinstance(error, _Unwanted) else _("The body is not readable JSON.")
             raise ParseError(detail) from None

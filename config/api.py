@@ -8,7 +8,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from django.views import defaults
-from drf_standardized_errors.handler import exception_handler as standardized
+from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
@@ -16,6 +16,8 @@ import avito
 from avito_accounts import errors as accounts
 
 log = structlog.get_logger(__name__)
+
+SOMETHING_BROKE = _("Something broke on our side. The log has the request's id.")
 
 
 class ApiError(APIException):
@@ -27,8 +29,13 @@ class ApiError(APIException):
         self.wait = retry_after_seconds  # DRF's handler sends it as Retry-After
 
 
+class Handler(ExceptionHandler):
+    def convert_unhandled_exceptions(self, exc: Exception) -> APIException:
+        return exc if isinstance(exc, APIException) else ApiError(500, "error", SOMETHING_BROKE)
+
+
 def exception_handler(exception: Exception, context: Any) -> Response | None:
-    return standardized(translated(exception), context)
+    return Handler(translated(exception), context).run()
 
 
 def translated(exception: Exception) -> Exception:
@@ -78,19 +85,32 @@ def _avito_error(error: avito.AvitoError) -> ApiError:
 
 def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:
     """Too many wrong passwords for this name from this address."""
-    return _plain(429, "too_many_attempts", str(_("Too many wrong tries. Wait 15 minutes.")))
+    detail = str(_("Too many wrong tries. Wait 15 minutes."))
+    if not _is_api(request):
+        return HttpResponse(detail, status=429, content_type="text/plain; charset=utf-8")
+    return _plain(429, "too_many_attempts", detail)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_api(request):
+        return _plain(400, "bad_request", str(_("The request makes no sense.")))
+    return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if _is_api(request):
         return _plain(404, "not_found", str(_("There is nothing here.")))
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if request.path.startswith("/api/"):
-        return _plain(500, "error", str(_("Something broke on our side. The log has the request's id.")))
+    if _is_api(request):
+        return _plain(500, "error", str(SOMETHING_BROKE))
     return defaults.server_error(request)
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path == "/api" or request.path.startswith("/api/")
 
 
 def _plain(status: int, code: str, detail: str) -> JsonResponse:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
+from django.http import HttpRequest
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -33,7 +34,9 @@ BODY_SECONDS = 10
 IMAGE_BODY_SECONDS = 120
 
 _sane_id = re.compile(r"[A-Za-z0-9._\-]{1,64}")
-_webhook_path = re.compile(r"/api/v1/webhooks?/avito(?P<key>/.*)?")
+_webhook_path = re.compile(r"/api/v1/webhooks?/avito(/.*)?")
+_image_path = re.compile(r"/api/v1/messenger/accounts/\d+/chats/[^/]+/send/*")
+_private_path = re.compile(r"(/api/v1/webhooks?/avito|/api/v1/avito/chats/by-phone)/.*")
 
 
 class Refused(Exception):
@@ -80,11 +83,12 @@ class Gate:
     async def _pass(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send, *, is_webhook: bool
     ) -> None:
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+        # As on the wire: a line has ": " and an end, so thousands of tiny ones are large too.
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES_MAX:
             raise Refused(431, "headers_too_large", gettext_noop("The request's headers are too large."))
         if is_webhook:
             maximum, seconds = WEBHOOK_BYTES_MAX, BODY_SECONDS
-        elif headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+        elif headers.get(b"content-type", b"").startswith(b"multipart/") and _image_path.fullmatch(scope["path"]):
             maximum, seconds = IMAGE_BYTES_MAX, IMAGE_BODY_SECONDS
         else:
             maximum, seconds = JSON_BYTES_MAX, BODY_SECONDS
@@ -98,6 +102,7 @@ class Gate:
         if scope["path"].startswith(("/api/", "/health")):
             # The same path with a slash behind it works too, without a redirect.
             scope["path"] = scope["path"].rstrip("/")
+        scope["headers"] = _with_length(scope["headers"], len(body))
         await self.app(scope, _replay(body, receive), send)
 
 
@@ -140,6 +145,14 @@ async def _read(receive: Receive, headers: dict[bytes, bytes], *, maximum: int, 
         raise Refused(408, "body_too_slow", gettext_noop("The request's body did not arrive in time.")) from None
 
 
+def _with_length(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
+    """A body that came in chunks has a length by now; without one DRF takes it for an empty body."""
+    if not any(name == b"transfer-encoding" for name, _value in headers):
+        return headers
+    kept = [pair for pair in headers if pair[0] not in {b"transfer-encoding", b"content-length"}]
+    return [*kept, (b"content-length", str(length).encode())]
+
+
 def _replay(body: bytes, receive: Receive) -> Receive:
     given = False
 
@@ -159,12 +172,13 @@ def _request_id(value: bytes) -> str:
 
 
 def _loggable(path: str) -> str:
-    """The path without a webhook's key; queries (tickets, codes, states) are never logged at all."""
-    match = _webhook_path.fullmatch(path)
-    return path[: match.start("key")] + "/…" if match and match["key"] else path
+    """The path without a webhook's key or a phone; queries (tickets, codes, states) are never logged at all."""
+    match = _private_path.fullmatch(path)
+    return f"{match[1]}/…" if match else path
 
 
 def _in_language(headers: dict[bytes, bytes], text: str) -> str:
-    wanted = headers.get(b"accept-language", b"").decode("latin-1").lower()
-    with translation.override("en" if wanted.startswith("en") else "ru"):
+    request = HttpRequest()
+    request.META["HTTP_ACCEPT_LANGUAGE"] = headers.get(b"accept-language", b"").decode("latin-1")
+    with translation.override(translation.get_language_from_request(request)):
         return _(text)
