@@ -12,6 +12,7 @@ until the chat has been read back. Replies of one chat go out in their order; on
 from datetime import timedelta
 
 import structlog
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -31,8 +32,7 @@ log = structlog.get_logger(__name__)
 Status = Message.DeliveryStatus
 ATTEMPTS_MAX = 20
 GIVE_UP_AFTER = timedelta(hours=24)
-# Longer than one call to Avito can take: whoever still says "sending" after it has died on the way.
-SENDING_LEASE = timedelta(seconds=40)
+SENDING_MARGIN = timedelta(seconds=25)
 FIRST_LOOK = timedelta(seconds=2)
 SECOND_LOOK = timedelta(seconds=10)
 LOOKS_NEEDED = 2
@@ -176,7 +176,9 @@ def look_again(message: Message) -> None:
 def presume_lost() -> int:
     """Replies whose worker died while sending: whether they arrived is unknown."""
     now = timezone.now()
-    stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=now - SENDING_LEASE)
+    # Longer than one call to Avito can take: whoever still says "sending" after that has died on the way.
+    longest = timedelta(seconds=settings.AVITO_TIMEOUT_SECONDS) + SENDING_MARGIN
+    stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=now - longest)
     return stale.update(delivery_status=Status.UNKNOWN, retry_at=now, error_code="worker_lost")
 
 

@@ -140,11 +140,13 @@ TEMPLATES = [
 
 # Storage
 
+_database = environ.Env.db_url_config(env.text("DATABASE_URL") or embedded.database_url(DATA_DIR))
 DATABASES = {
     "default": {
-        **environ.Env.db_url_config(env.text("DATABASE_URL") or embedded.database_url(DATA_DIR)),
+        **_database,
         "CONN_MAX_AGE": 0,  # Django's own pool keeps the connections
         "OPTIONS": {
+            **_database.get("OPTIONS", {}),  # such as sslmode, from the URL's query
             "pool": {"min_size": 0, "max_size": env.number("DATABASE_POOL_SIZE", 20), "timeout": 10},
             "connect_timeout": 5,
         },

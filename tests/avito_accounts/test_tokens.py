@@ -85,7 +85,7 @@ def test_forty_refreshes_by_hand_make_one(anna: Account, owner: Api, avito_sandb
     avito_sandbox.control("PATCH", "/settings", tokenDelaySeconds=0.5)
     path = f"{owner.base}/api/v1/auth/avito/refresh/{anna.pk}"
     headers = {"Authorization": str(owner.session.headers["Authorization"])}
-    answers = at_once(40, lambda: Api(owner.base, **headers).post(path))
+    answers = at_once(40, lambda: Api(owner.base, None, **headers).post(path))
     assert Counter(answer.status_code for answer in answers) == {200: 40}
     assert len(refreshes(avito_sandbox)) == 1
 
@@ -110,11 +110,11 @@ threads = [threading.Thread(target=run) for _ in range(int(sys.argv[2]))]
 """
 
 
-def start_callers(account: Account, sandbox: Sandbox, *, threads: int = 10) -> subprocess.Popen[str]:
-    """Another process of the product, on the same database; it goes when a line is written to it."""
+def product_environment(sandbox: Sandbox) -> dict[str, str]:
+    """What another process of the product needs to work on the test's database and sandbox."""
     parameters = connection.get_connection_params()
     url = f"postgresql://{parameters['user']}@:{parameters['port']}/{parameters['host']}/{parameters['dbname']}"
-    environment = {
+    return {
         **os.environ,
         "DATABASE_URL": url,
         "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -122,13 +122,17 @@ def start_callers(account: Account, sandbox: Sandbox, *, threads: int = 10) -> s
         "AVITO_OAUTH_CLIENT_ID": "sandbox-client",
         "AVITO_OAUTH_CLIENT_SECRET": "sandbox-secret",
     }
+
+
+def start_callers(account: Account, sandbox: Sandbox, *, threads: int = 10) -> subprocess.Popen[str]:
+    """Another process of the product, on the same database; it goes when a line is written to it."""
     return subprocess.Popen(
         [sys.executable, "-c", CALLERS, str(account.pk), str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=product_environment(sandbox),
         cwd=ROOT,
     )
 
@@ -215,11 +219,11 @@ def test_a_refusal_is_not_final_when_a_newer_pair_was_stored_meanwhile(anna: Acc
     avito_sandbox.fault("latency", "/token$", seconds=1.0, grantType="refresh_token")
     avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
     with ThreadPoolExecutor(1) as pool:
-        caller = pool.submit(lambda: (services.call(anna, lambda client: client.user.me()).id, connections.close_all()))
+        caller = pool.submit(lambda: at_once(1, lambda: services.call(anna, lambda client: client.user.me()).id))
         time.sleep(0.4)  # the old refresh token is on its way; a person gives a new consent now
         pair = avito_sandbox.tokens(ANNA, ALL_SCOPES)
         authorize(anna, access_token=pair["access_token"], refresh_token=pair["refresh_token"])
-        assert caller.result()[0] == ANNA
+        assert caller.result() == [ANNA]
     assert Authorization.objects.get(account=anna).dead_reason == ""
 
 

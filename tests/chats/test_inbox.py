@@ -3,7 +3,6 @@
 import itertools
 import random
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -177,9 +176,9 @@ def legacy(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def legacy_chat(account: Account, nobody: Api) -> Iterator[Chat]:
+def legacy_chat(account: Account, nobody: Api) -> Chat:
     deliver(nobody, legacy())
-    yield Chat.objects.get()
+    return Chat.objects.get()
 
 
 def test_the_older_body_brings_name_phone_and_message(legacy_chat: Chat, account: Account) -> None:

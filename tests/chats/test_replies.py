@@ -1,0 +1,268 @@
+"""Replies out: in order, at most once, and never silently lost."""
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import connections
+from django.utils import timezone
+
+from avito_accounts.models import Account, Authorization
+from chats import replies, tasks
+from chats.models import Chat, Message
+from tests.avito_accounts.test_tokens import ROOT, product_environment
+from tests.chats.test_intake import MAIN, message_event
+from tests.conftest import Api
+from tests.factories import make_account, make_chat, make_message
+from tests.sandbox.driver import ANNA, Sandbox, wait_for
+
+SEND = "/chats/[^/]+/messages$"
+
+
+@pytest.fixture
+def chat(anna: Account, avito_sandbox: Sandbox) -> Chat:
+    """A chat of Anna's that the sandbox knows."""
+    made = avito_sandbox.control("POST", "/chats", sellerId=ANNA, buyerName="Пётр")
+    return make_chat(anna, avito_id=made["chatId"])
+
+
+def reply(api: Api, chat: Chat, text: str = "Свободно") -> dict[str, Any]:
+    answer = api.post(f"/api/v1/avito/chats/{chat.avito_id}/reply", {"text": text})
+    assert answer.status_code == 202, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def at_avito(sandbox: Sandbox, chat: Chat) -> list[str]:
+    """The seller's texts in the chat as Avito has them, oldest first."""
+    rows = sandbox.control("GET", f"/chats/{chat.avito_id}/messages")
+    return [row["content"]["text"] for row in reversed(rows) if row["author_id"] == ANNA]
+
+
+def later(seconds: int) -> None:
+    """Let time pass for what waits."""
+    for column in ("retry_at", "sending_at"):
+        rows = Message.objects.filter(**{f"{column}__isnull": False})
+        for row in rows:
+            Message.objects.filter(pk=row.pk).update(**{column: getattr(row, column) - timedelta(seconds=seconds)})
+
+
+def test_a_reply_is_queued_and_then_delivered(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    queued = reply(colleague, chat)
+    assert (queued["deliveryStatus"], queued["direction"], queued["messageId"]) == ("queued", "outbound", None)
+    tasks.deliver(queued["id"])
+    [stored] = colleague.get(f"/api/v1/avito/chats/{chat.avito_id}/messages").json()["results"]
+    assert (stored["id"], stored["deliveryStatus"]) == (queued["id"], "sent")
+    assert stored["messageId"]
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_a_reply_rung_for_many_times_at_once_is_sent_once(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("latency", SEND, seconds=0.2)
+
+    def ring(_number: int) -> None:
+        tasks.deliver(queued["id"])
+        connections.close_all()
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(ring, range(24)))
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_replies_of_one_chat_go_out_in_their_order(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    ids = [reply(colleague, chat, text)["id"] for text in ("раз", "два", "три")]
+    for message_id in reversed(ids):
+        tasks.deliver(message_id)
+    assert at_avito(avito_sandbox, chat) == ["раз"]
+    for _each in ids:
+        tasks.deliver_next(chat.pk)
+    assert at_avito(avito_sandbox, chat) == ["раз", "два", "три"]
+
+
+def test_what_avito_surely_did_not_take_is_sent_later(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("429", SEND, times=1, seconds=7)
+    tasks.deliver(queued["id"])
+    row = Message.objects.get()
+    assert row.delivery_status == "queued"
+    assert row.retry_at is not None
+    assert 5 <= (row.retry_at - timezone.now()).total_seconds() <= 7
+    tasks.deliver(queued["id"])
+    assert at_avito(avito_sandbox, chat) == []  # Avito asked for a pause
+    later(10)
+    tasks.deliver(queued["id"])
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_what_avito_refuses_is_shown_with_its_words_and_can_be_sent_again(
+    chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
+    tasks.deliver(queued["id"])
+    [shown] = colleague.get(f"/api/v1/avito/chats/{chat.avito_id}/messages").json()["results"]
+    assert shown["deliveryStatus"] == "failed"
+    assert "подписку" in shown["error"]["detail"]
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=True)
+    assert replies.retry(Message.objects.get())
+    tasks.deliver(queued["id"])
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+@pytest.fixture
+def short_of_patience(settings: LazySettings) -> None:
+    settings.AVITO_TIMEOUT_SECONDS = 1
+
+
+@pytest.mark.parametrize("kind", ["silence", "reset", "status", "truncated"])
+def test_a_reply_whose_answer_was_lost_is_found_in_the_chat_and_not_sent_twice(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox, kind: str
+) -> None:
+    queued = reply(colleague, chat)
+    status = {"status": 500} if kind == "status" else {}
+    avito_sandbox.fault(kind, SEND, apply="before", times=1, method="POST", **status)
+    tasks.deliver(queued["id"])
+    assert Message.objects.get(pk=queued["id"]).delivery_status == "unknown"
+    tasks.deliver(queued["id"])
+    later(5)
+    tasks.sweep_replies()
+    tasks.look_again(queued["id"])
+    assert Message.objects.get(pk=queued["id"]).delivery_status == "sent"
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+    assert Message.objects.filter(direction="outbound").count() == 1
+
+
+@pytest.mark.parametrize("kind", ["silence", "status"])
+def test_a_reply_that_two_looks_do_not_find_is_sent_again(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox, kind: str
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault(kind, SEND, times=1, method="POST", **({"status": 503} if kind == "status" else {}))
+    tasks.deliver(queued["id"])
+    for expected in ("unknown", "queued"):
+        later(15)
+        tasks.look_again(queued["id"])
+        assert Message.objects.get(pk=queued["id"]).delivery_status == expected
+        assert at_avito(avito_sandbox, chat) == []
+    later(15)
+    tasks.deliver(queued["id"])
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_an_unknown_reply_holds_the_next_one_of_its_chat(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    first, second = (reply(colleague, chat, text)["id"] for text in ("раз", "два"))
+    avito_sandbox.fault("silence", SEND, times=1, method="POST")
+    tasks.deliver(first)
+    tasks.deliver(second)
+    assert Message.objects.get(pk=second).delivery_status == "queued"
+    assert at_avito(avito_sandbox, chat) == []
+
+
+def test_while_the_chat_cannot_be_read_an_unknown_reply_stays_unknown(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("status", "/messenger/", status=500)
+    tasks.deliver(queued["id"])
+    for _again in range(4):
+        later(60)
+        tasks.look_again(queued["id"])
+    assert Message.objects.get().delivery_status == "unknown"
+
+
+def test_the_echo_of_a_reply_is_the_reply(chat: Chat, colleague: Api, nobody: Api, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.call("POST", "/_sandbox/deliveries/hold")
+    queued = reply(colleague, chat)
+    tasks.deliver(queued["id"])
+    sent = Message.objects.get()
+    echo = message_event(id=sent.avito_id, chat_id=chat.avito_id, author_id=ANNA, content={"text": "Свободно"})
+    nobody.post(MAIN, echo)
+    tasks.process_inbox()
+    assert Message.objects.count() == 1
+
+
+def test_an_echo_that_comes_before_the_answer_settles_the_reply(
+    chat: Chat, colleague: Api, nobody: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    Message.objects.update(delivery_status="sending", sending_at=timezone.now())
+    nobody.post(
+        MAIN,
+        message_event(
+            id="echo", chat_id=chat.avito_id, author_id=ANNA, content={"text": "Свободно"}, created=int(time.time())
+        ),
+    )
+    tasks.process_inbox()
+    row = Message.objects.get(pk=queued["id"])
+    assert (row.delivery_status, row.avito_id, Message.objects.count()) == ("sent", "echo", 1)
+
+
+WORKER = """
+import os, sys, django
+django.setup()
+from chats import tasks
+tasks.deliver(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("effect", ["before", "never"])
+def test_a_worker_killed_while_sending_neither_doubles_nor_loses_the_reply(
+    chat: Chat, colleague: Api, avito_sandbox: Sandbox, effect: str
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("silence", SEND, apply=effect, times=1, method="POST")
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(queued["id"])], env=product_environment(avito_sandbox), cwd=ROOT
+    )
+    wait_for(lambda: Message.objects.get().delivery_status == "sending", 20)
+    wait_for(lambda: any(row["path"].endswith("/messages") for row in avito_sandbox.journal()), 20)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    later(60)
+    replies.presume_lost()
+    for _each in range(3):
+        tasks.look_again(queued["id"])
+        later(15)
+        tasks.deliver(queued["id"])
+    assert Message.objects.get().delivery_status == "sent"
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_a_sender_that_is_merely_slow_is_not_presumed_lost(chat: Chat, colleague: Api) -> None:
+    reply(colleague, chat)
+    Message.objects.update(delivery_status="sending", sending_at=timezone.now())
+    assert replies.presume_lost() == 0
+
+
+def test_a_chat_without_a_usable_account_takes_no_reply(colleague: Api, anna: Account) -> None:
+    Authorization.objects.filter(account=anna).update(dead_reason="invalid_grant")
+    for chat in (make_chat(), make_chat(make_account()), make_chat(anna)):
+        answer = colleague.post(f"/api/v1/avito/chats/{chat.avito_id}/reply", {"text": "?"})
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (409, "account_not_authorized")
+    assert not Message.objects.exists()
+
+
+def test_a_reply_without_a_worker_to_hear_the_bell_is_found_by_the_sweep(
+    chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    assert replies.due_for_delivery() == [queued["id"]]
+
+
+def test_reading_a_chat_marks_it_here_and_at_avito(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.control("POST", f"/chats/{chat.avito_id}/buyer-message", text="Алло?")
+    make_message(chat)
+    Chat.objects.update(unread_count=1)
+    assert colleague.post(f"/api/v1/avito/chats/{chat.avito_id}/read").json() == {"ok": True}
+    assert colleague.get(f"/api/v1/avito/chats/{chat.avito_id}").json()["unreadCount"] == 0
+    [at_sandbox] = [row for row in avito_sandbox.control("GET", "/chats") if row["chatId"] == chat.avito_id]
+    assert at_sandbox["unread"] == 0
