@@ -1,0 +1,127 @@
+"""Chats are read at Avito: who writes, about what, and what webhooks have missed."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.conf import LazySettings
+from django.utils import timezone
+
+from avito_accounts.models import Account
+from chats import tasks
+from chats.models import Chat, Message
+from tests.chats.test_intake import MAIN, message_event
+from tests.conftest import Api
+from tests.factories import make_chat, make_message
+from tests.sandbox.driver import ANNA, Sandbox
+
+
+@pytest.fixture
+def chat_id(avito_sandbox: Sandbox, anna: Account) -> str:
+    made = avito_sandbox.control(
+        "POST", "/chats", sellerId=ANNA, buyerName="Мария Иванова", itemTitle="Студия у метро", itemPrice=3500
+    )
+    return str(made["chatId"])
+
+
+def test_a_new_chat_learns_the_buyers_name_the_item_and_what_was_said_before(
+    anna: Account, avito_sandbox: Sandbox, chat_id: str, nobody: Api
+) -> None:
+    now = int(time.time())
+    for text, created in (("раз", now - 10), ("два", now)):
+        avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text=text, createdAt=created)
+    last = avito_sandbox.control("GET", f"/chats/{chat_id}/messages")[0]
+    nobody.post(MAIN, message_event(id=last["id"], chat_id=chat_id, content=last["content"], created=last["created"]))
+    tasks.process_inbox()
+    tasks.sync_chat(Chat.objects.get().pk)
+    chat = Chat.objects.get()
+    assert (chat.name, chat.item_title, chat.chat_type) == ("Мария Иванова", "Студия у метро", "u2i")
+    assert (chat.messages_count, chat.unread_count, chat.sync_due_at) == (2, 2, None)
+    assert [message.text for message in chat.messages.order_by("created_at", "id")] == ["раз", "два"]
+
+
+def test_a_name_that_is_known_is_not_overwritten(anna: Account, chat_id: str) -> None:
+    chat = make_chat(anna, avito_id=chat_id, name="Маша, постоянная", sync_due_at=timezone.now())
+    tasks.sync_chat(chat.pk)
+    chat.refresh_from_db()
+    assert (chat.name, chat.item_title) == ("Маша, постоянная", "Студия у метро")
+
+
+def test_reading_twice_changes_nothing(anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
+    avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text="раз")
+    chat = make_chat(anna, avito_id=chat_id, sync_due_at=timezone.now())
+    for _twice in range(2):
+        Chat.objects.update(sync_due_at=timezone.now())
+        tasks.sync_chat(chat.pk)
+    chat.refresh_from_db()
+    assert (chat.messages_count, chat.unread_count, Message.objects.count()) == (1, 1, 1)
+
+
+def test_without_a_subscription_the_chat_is_known_though_its_words_are_not(
+    anna: Account, avito_sandbox: Sandbox, chat_id: str
+) -> None:
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
+    avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text="раз")
+    chat = make_chat(anna, avito_id=chat_id, name="", sync_due_at=timezone.now())
+    tasks.sync_chat(chat.pk)
+    chat.refresh_from_db()
+    assert (chat.name, chat.messages_count) == ("Мария Иванова", 0)
+
+
+def test_a_failing_read_is_tried_again_later(anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
+    chat = make_chat(anna, avito_id=chat_id, sync_due_at=timezone.now())
+    avito_sandbox.fault("status", "/messenger/", status=500)
+    tasks.sync_chat(chat.pk)
+    chat.refresh_from_db()
+    assert chat.sync_failures == 1
+    assert chat.sync_due_at is not None
+    assert chat.sync_due_at > timezone.now() + timedelta(seconds=5)
+
+
+def test_a_chat_that_avito_does_not_know_is_not_asked_for_again(anna: Account) -> None:
+    chat = make_chat(anna, avito_id="u2i-gone", sync_due_at=timezone.now())
+    tasks.sync_chat(chat.pk)
+    chat.refresh_from_db()
+    assert chat.sync_due_at is None
+
+
+def test_messages_whose_webhooks_never_came_are_found(anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
+    avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text="не дошло")
+    tasks.reconcile(anna.pk)
+    tasks.sweep_chats()
+    for chat in Chat.objects.filter(sync_due_at__isnull=False):
+        tasks.sync_chat(chat.pk)
+    assert Message.objects.get(chat__avito_id=chat_id).text == "не дошло"
+
+
+def test_an_account_is_read_again_only_when_its_time_has_come(
+    anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    for _twice in range(2):
+        tasks.reconcile(anna.pk)
+    assert len([row for row in avito_sandbox.journal() if row["path"].endswith("/chats")]) == 1
+    Account.objects.update(reconciled_at=timezone.now() - timedelta(seconds=settings.AVITO_RECONCILE_SECONDS + 1))
+    tasks.reconcile(anna.pk)
+    assert len([row for row in avito_sandbox.journal() if row["path"].endswith("/chats")]) == 2
+
+
+def test_a_chat_without_news_is_not_read_again(anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
+    tasks.reconcile(anna.pk)
+    for chat in Chat.objects.all():
+        tasks.sync_chat(chat.pk)
+    Account.objects.update(reconciled_at=None)
+    tasks.reconcile(anna.pk)
+    assert not Chat.objects.filter(sync_due_at__isnull=False).exists()
+
+
+def test_a_message_deleted_at_avito_is_shown_as_deleted(anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
+    sent = avito_sandbox.control("POST", f"/chats/{chat_id}/seller-message", text="опечатка")
+    chat = make_chat(anna, avito_id=chat_id)
+    stored = make_message(chat, avito_id=sent["id"], direction="outbound", text="опечатка", delivery_status="sent")
+    headers = {"Authorization": f"Bearer {anna.authorization.access_token}"}
+    path = f"/messenger/v1/accounts/{ANNA}/chats/{chat_id}/messages/{sent['id']}"
+    assert avito_sandbox.call("POST", path, headers=headers).ok
+    Chat.objects.update(sync_due_at=timezone.now())
+    tasks.sync_chat(chat.pk)
+    stored.refresh_from_db()
+    assert (stored.type, stored.text) == ("deleted", "опечатка")
