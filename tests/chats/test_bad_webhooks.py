@@ -187,7 +187,8 @@ def test_chunked_body_over_the_cap_is_cut_off(product: str, monkeypatch: pytest.
     count.bytes = 0
     endless = raw.exchange(product, start, *raw.chunks(64 * 1024, 200))
     assert endless.closed
-    assert CAP < count.bytes <= CAP + 64 * 1024
+    # The server buffers 64 KiB, and one read of its event loop may add 256 KiB at once.
+    assert CAP < count.bytes <= CAP + (64 + 256) * 1024
     assert not WebhookEvent.objects.exists()
 
 
