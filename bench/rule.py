@@ -62,6 +62,13 @@ def verdict(rounds: Sequence[Round], goal: Goal, *, seconds: float, warmup: floa
             f"No verdict: the baseline itself varied by {baseline_spread:.0%}, more than {BASELINE_SPREAD_MAX:.0%}. "
             "Run it again on a quieter machine."
         )
+    ratios = [one.ratio for one in rounds]
+    if min(ratios) < goal.least <= max(ratios):
+        side = "over" if ratio >= goal.least else "under"
+        return (
+            f"UNCERTAIN: the median of {ratio:.1f}x is {side} the goal of {goal.least:.0f}x, "
+            f"but single rounds lie on both sides of it ({min(ratios):.1f}x to {max(ratios):.1f}x)."
+        )
     if ratio < goal.least:
         return f"MISSED: {ratio:.1f}x is under the goal of {goal.least:.0f}x."
     reached = "and the target" if ratio >= goal.target else "but not the target"
