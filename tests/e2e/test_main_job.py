@@ -3,96 +3,22 @@
 Buyers write and operators answer while things break. In the end each message is here once, and each reply there once.
 """
 
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from django.conf import LazySettings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from avito_accounts import tasks
 from avito_accounts.models import Account
 from chats.models import Chat, Message, WebhookEvent
-from config import embedded
-from tests.avito_accounts.test_tokens import ROOT, product_environment
-from tests.config.test_run import free_ports
 from tests.conftest import Api
+from tests.e2e.conftest import Product, all_ok
 from tests.factories import authorize, make_account, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox, wait_for
 
 SETTLE_SECONDS = 90
-
-
-class Product:
-    """Processes that can be killed one by one."""
-
-    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
-        self.valkey = embedded.Valkey(folder, durable=False)
-        self.port, _other = free_ports()
-        self.base = f"http://127.0.0.1:{self.port}"
-        self.environment = {
-            **product_environment(sandbox),
-            "REDIS_URL": embedded.redis_url(folder),
-            "PORT": str(self.port),
-            "AVITO_TIMEOUT_SECONDS": "2",
-        }
-        self.log = (folder / "log").open("ab")
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str) -> None:
-        commands = {
-            "web": ["uvicorn", "config.asgi:application", "--port", str(self.port), "--no-access-log"],
-            "worker": ["celery", "-A", "config", "worker", "-P", "threads", "-c", "8", "--without-mingle"],
-            "beat": ["celery", "-A", "config", "beat"],
-        }
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", *commands[name]], env=self.environment, cwd=ROOT, stdout=self.log, stderr=self.log
-        )
-
-    def kill(self, name: str) -> None:
-        self.processes[name].send_signal(signal.SIGKILL)
-        self.processes[name].wait()
-
-    def stop(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self.valkey.stop()
-        self.log.close()
-
-
-def all_ok(api: Api) -> Callable[[], bool]:
-    def check() -> bool:
-        try:
-            return api.get("/health/ready").status_code == 200
-        except OSError:
-            return False
-
-    return check
-
-
-@pytest.fixture
-def running(avito_sandbox: Sandbox, transactional_db: None, tmp_path: Path) -> Iterator[Product]:
-    started = Product(avito_sandbox, tmp_path)
-    started.valkey.start()
-    started.valkey.wait_ready()
-    for name in ("web", "worker", "beat"):
-        started.start(name)
-    try:
-        wait_for(all_ok(Api(started.base)), 60)
-        yield started
-    finally:
-        started.stop()
 
 
 class Story:
