@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib.auth import user_logged_in
 from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -26,6 +27,11 @@ class CredentialsSerializer(TokenObtainPairSerializer):
         super().__init__(*args, **kwargs)
         # A longer name is nobody's, and would not fit where failures are counted.
         self.fields["username"] = serializers.CharField(max_length=150, write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        pair = super().validate(attrs)
+        user_logged_in.send(User, request=self.context["request"], user=self.user)  # forgets the wrong tries
+        return pair
 
 
 class ObtainToken(TokenObtainPairView):

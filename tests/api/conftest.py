@@ -1,7 +1,6 @@
 """What the tests of the API's common ground share: the one shape of errors, and a chat to write into."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,5 +50,3 @@ def live_chat(avito_sandbox: Sandbox, anna: Account) -> str:
     chat_id = next(row["id"] for row in avito_sandbox.control("GET", "/chats") if row["sellerId"] == anna.avito_user_id)
     return f"/api/v1/messenger/accounts/{anna.pk}/chats/{chat_id}"
 
-
-Fault = Callable[..., Any]

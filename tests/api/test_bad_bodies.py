@@ -24,12 +24,11 @@ OPERATIONS = {
     "send": ("POST", "/api/v1/messenger/accounts/{account}/chats/u2i-somebody~1/send", "text"),
     "token": ("POST", "/api/v1/auth/token", "username"),
 }
-EMPTY_IS_NOTHING_TO_CHANGE = {"change account"}
 
 Operation = tuple[str, str, str]
 
 
-@pytest.fixture(params=OPERATIONS.values(), ids=OPERATIONS)
+@pytest.fixture(params=OPERATIONS.values(), ids=list(OPERATIONS))
 def operation(request: pytest.FixtureRequest, anna: Account, chat: Chat) -> Operation:
     method, path, field = request.param
     return method, path.replace("{account}", str(anna.pk)), field
