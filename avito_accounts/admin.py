@@ -21,6 +21,7 @@ from api.admin import RoleModelAdmin
 from avito_accounts import services, tokens
 from avito_accounts.api import KEYS, PROXY, SECRETS, error_of
 from avito_accounts.errors import AccountUnusable
+from avito_accounts.fields import look
 from avito_accounts.models import Account, mask, validate_proxy_login
 
 
@@ -57,7 +58,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in SECRETS:
-            stored = bool(self.instance.pk and getattr(self.instance, name))
+            stored = mask(self.instance, name)
             self.fields[name].help_text = (
                 _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
             )
@@ -76,7 +77,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
             wanted.update(client_id="", client_secret="")
         if self.cleaned_data.get("forget_proxy_password"):
             wanted["proxy_password"] = ""
-        changed = {name for name, value in wanted.items() if getattr(self.instance, name) != value}
+        changed = {name for name, value in wanted.items() if look(self.instance, name) != value}
         for name in changed:
             setattr(self.instance, name, wanted[name])
         return changed
@@ -179,7 +180,7 @@ class AccountAdmin(RoleModelAdmin):
             authorization.get_kind_display(),
             _("valid until"),
             date_format(timezone.localtime(authorization.expires_at), "DATETIME_FORMAT"),
-            mask(authorization.access_token),
+            mask(authorization, "access_token"),
         )
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:

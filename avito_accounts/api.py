@@ -18,9 +18,9 @@ from rest_framework.validators import UniqueValidator
 
 from api.serializers import ModelSerializer, camelize
 from avito_accounts import oauth, services
+from avito_accounts.fields import look
 from avito_accounts.models import (
     BIGINT_MAX,
-    MASK,
     Account,
     Authorization,
     mask,
@@ -59,8 +59,8 @@ class SecretField(serializers.CharField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(required=False, allow_null=True, allow_blank=True, max_length=500, **kwargs)
 
-    def to_representation(self, value: Any) -> Any:
-        return mask(value)
+    def get_attribute(self, instance: Account) -> Any:
+        return mask(instance, str(self.source))
 
 
 class ExactField(serializers.CharField):
@@ -172,11 +172,11 @@ class AccountSerializer(ModelSerializer):
     def to_representation(self, instance: Account) -> Any:
         shown = super().to_representation(instance)
         authorization = getattr(instance, "authorization", None)
-        by_consent = authorization is not None and authorization.kind == Authorization.Kind.OAUTH
-        # Not null means "authorised": after a consent the two keys show the masks of the two tokens.
-        shown["clientId"] = mask(instance.client_id, shown=8) or (MASK if by_consent else None)
-        has_refresh = by_consent and authorization is not None and bool(authorization.refresh_token)
-        shown["clientSecret"] = mask(instance.client_secret) or (MASK if has_refresh else None)
+        shown["clientId"] = mask(instance, "client_id", shown=8)
+        if authorization is not None and authorization.kind == Authorization.Kind.OAUTH:
+            # Not null means "authorised": after a consent the two keys show the masks of the two tokens.
+            shown["clientId"] = shown["clientId"] or mask(authorization, "access_token")
+            shown["clientSecret"] = shown["clientSecret"] or mask(authorization, "refresh_token")
         for name in ("proxyType", "proxyHost", "proxyLogin"):
             shown[name] = shown[name] or None
         return shown
@@ -209,7 +209,7 @@ class AccountSerializer(ModelSerializer):
         return self._store(instance, validated_data)
 
     def _store(self, account: Account, data: dict[str, Any]) -> Account:
-        changed = {name for name, value in data.items() if getattr(account, name) != value}
+        changed = {name for name, value in data.items() if look(account, name) != value}
         # After a consent the masks of the keys stand for its tokens: clearing one ends the consent.
         ended = any(data.get(name) == "" for name in KEYS) and hasattr(account, "authorization")
         for name in changed:

@@ -112,6 +112,14 @@ class EncryptedTextField(_Text):
         return super().get_prep_value(value) if value is None else str(value)
 
 
+def look(instance: models.Model, name: str) -> Any:
+    """The value of a field; None for a ciphertext that no key opens."""
+    try:
+        return getattr(instance, name)
+    except Undecryptable:
+        return None
+
+
 def cipher_id() -> models.UUIDField:  # type: ignore[type-arg]
     """The column that binds a row's ciphertexts to it."""
     return models.UUIDField(default=uuid.uuid4, editable=False, unique=True)

@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -14,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 import avito
-from avito_accounts.fields import EncryptedTextField, cipher_id
+from avito_accounts.fields import EncryptedTextField, cipher_id, look
 
 MASK = "********…"
 BIGINT_MAX = 2**63 - 1
@@ -160,7 +159,7 @@ class Account(models.Model):
 
     @property
     def has_own_keys(self) -> bool:
-        return bool(self.client_id and self.client_secret)
+        return all(mask(self, name) for name in ("client_id", "client_secret"))
 
 
 class Authorization(models.Model):
@@ -225,8 +224,9 @@ class AuthorizationRequest(models.Model):
         return f"consent {self.pk} for account {self.account_id}"
 
 
-def mask(value: Any, *, shown: int = 0) -> str | None:
+def mask(row: Account | Authorization, name: str, *, shown: int = 0) -> str | None:
     """What may be seen of a secret: nothing, or its first characters; null when there is none."""
-    if not value:
+    value = look(row, name)
+    if value == "":
         return None
-    return f"{value[:shown]}…" if shown else MASK
+    return f"{value[:shown]}…" if value and shown else MASK

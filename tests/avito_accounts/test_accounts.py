@@ -174,7 +174,7 @@ def test_a_missing_field_is_kept(owner: Api, method: str) -> None:
 
 
 BAD: dict[str, list[object]] = {
-    "name": ["", None, "x" * 121, "a\0b", "\ud800", {}],
+    "name": ["", None, "x" * 121, "a\0b", {}],
     "userId": ["12a", "-1", "0", "9223372036854775808", "1" * 20, "٣", 1.5, True, []],
     "clientId": [[1]],
     "clientSecret": ["x" * 501],
