@@ -125,16 +125,17 @@ def subscribe_webhook(account: Account) -> None:
     Nothing is subscribed for the owner of a token that is not this account's own.
     """
     identify(account)
-    url = webhook_url()
-    call(account, lambda client: client.messenger.subscribe(url))
+    url, ours = webhook_url(), f"{settings.PUBLIC_URL}{WEBHOOK_PATH}"
+    known = {subscription.url for subscription in call(account, lambda client: client.messenger.subscriptions())}
+    if url not in known:
+        call(account, lambda client: client.messenger.subscribe(url))
     Account.objects.filter(pk=account.pk).update(
         webhook_fingerprint=webhook_fingerprint(), webhook_subscribed_at=timezone.now()
     )
     log.info("webhook_subscribed", account_id=account.pk)
-    ours = f"{settings.PUBLIC_URL}{WEBHOOK_PATH}"
-    for subscription in call(account, lambda client: client.messenger.subscriptions()):
-        if subscription.url.startswith(ours) and subscription.url != url:
-            call(account, lambda client, old=subscription.url: client.messenger.unsubscribe(old))  # type: ignore[misc]
+    for old in known - {url}:
+        if old == ours or old.startswith(f"{ours}/"):
+            call(account, lambda client, old=old: client.messenger.unsubscribe(old))  # type: ignore[misc]
 
 
 def accounts_to_subscribe() -> Any:

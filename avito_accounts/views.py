@@ -8,11 +8,13 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, inline_serializer
 from rest_framework import serializers
@@ -85,7 +87,7 @@ class Refresh(APIView):
 
     needs = "accounts.manage"
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         self.asked_at = timezone.now()  # before anything that may have to wait
         return super().dispatch(request, *args, **kwargs)
 
@@ -112,6 +114,7 @@ class Refresh(APIView):
     post = get
 
 
+@csrf_exempt  # so that a method other than GET is told so, without a page
 @require_GET
 @never_cache
 def callback(request: HttpRequest) -> HttpResponse:
