@@ -3,7 +3,6 @@
 Source: Avito API, Messenger, postWebhookV3 (the "201 response" there), and the older shapes that relays still send.
 """
 
-import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -72,7 +71,7 @@ def signature_matches(body: bytes, header: str, secret: str) -> bool:
 
     Avito publishes no recipe for its x-avito-messenger-signature; this is the likeliest one. No secret matches nothing.
     """
-    expected = hmac.new(secret.encode(errors="surrogatepass"), body, hashlib.sha256).hexdigest()
+    expected = hmac.digest(secret.encode(errors="surrogatepass"), body, "sha256").hex()
     return hmac.compare_digest(expected.encode(), header.encode(errors="surrogatepass")) and bool(secret)
 
 

@@ -32,6 +32,7 @@ ANSWER_SECONDS = 1.5  # Avito waits two
 BATCH_MAX = 500
 WAITING_MAX = 5000
 RING_PAUSE_SECONDS = 0.05
+OK = b'{"ok": true}'
 
 answers = Counter("avito_webhook_answers_total", "Answers to Avito's webhooks", ["status"])
 
@@ -40,7 +41,7 @@ INSERT INTO chats_webhookevent
     (digest, body, signature, request_id, received_at, status, type, chat_avito_id, message_avito_id,
      note, attempts, error)
 SELECT digest, body, signature, request_id, received_at, 'received', '', '', '', note, 0, ''
-FROM unnest(%s::bytea[], %s::bytea[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+FROM unnest(%b::bytea[], %b::bytea[], %b::text[], %b::text[], %b::timestamptz[], %b::text[])
     AS delivered (digest, body, signature, request_id, received_at, note)
 ORDER BY digest
 ON CONFLICT (digest) DO NOTHING
@@ -56,20 +57,29 @@ class Delivery(NamedTuple):
     note: str
 
 
+class Waiting(NamedTuple):
+    delivery: Delivery
+    committed: asyncio.Future[None]
+    deadline: float  # by the loop's clock
+
+
+class NotStored(Exception):
+    """The delivery is not committed, or nobody can say so in time; its text names the error behind it."""
+
+
 class Intake:
     """ASGI app behind the gate, which has read the body into `scope["body"]`."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Delivery, asyncio.Future[None]]] = []
+        self._waiting: list[Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._ringer: asyncio.Task[None] | None = None
         self._ring_again = False
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
-        status, content, extra = await self._handle(scope)
-        answers.labels(status=str(status)).inc()
-        body = json.dumps(content, ensure_ascii=False).encode()
+        status, body, extra = await self._handle(scope)
+        answers.labels(str(status)).inc()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -83,7 +93,7 @@ class Intake:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _handle(self, scope: MutableMapping[str, Any]) -> tuple[int, Any, list[tuple[bytes, bytes]]]:
+    async def _handle(self, scope: MutableMapping[str, Any]) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         if scope["method"] != "POST":
             return 405, _error("method_not_allowed", "Only POST."), [(b"allow", b"POST")]
         if not _key_is_right(scope["path"]):
@@ -99,25 +109,26 @@ class Intake:
                 return 401, _error("not_authenticated", "The signature is missing or wrong."), []
             note = "signature does not match"
         if _is_probe(body):
-            return 200, {"ok": True}, []
+            return 200, OK, []
         digest = hashlib.sha256(body).digest()
         delivery = Delivery(digest, body, signature, scope["request_id"], datetime.now(UTC), note)
         if not await self._stored(delivery):
             return 503, _error("database_unavailable", "Not stored. Repeat soon."), [(b"retry-after", b"2")]
-        return 200, {"ok": True}, []
+        return 200, OK, []
 
     async def _stored(self, delivery: Delivery) -> bool:
         """Whether the delivery is committed, in time to say so."""
         if len(self._waiting) >= WAITING_MAX:
             return False
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, done))
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(delivery, loop.create_future(), loop.time() + ANSWER_SECONDS)
+        self._waiting.append(waiting)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         try:
-            await asyncio.wait_for(done, ANSWER_SECONDS)
-        except (TimeoutError, psycopg.Error, OSError) as error:
-            log.error("webhook_not_stored", error=type(error).__name__)
+            await waiting.committed
+        except NotStored as error:
+            log.error("webhook_not_stored", error=str(error))
             return False
         return True
 
@@ -125,27 +136,22 @@ class Intake:
         """Write batch after batch until nobody waits."""
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            # Whoever gave up waiting has been told 503 and will repeat.
-            batch = [(delivery, done) for delivery, done in batch if not done.done()]
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._insert([delivery for delivery, _done in batch])
-            except Exception as error:
+                # The oldest sets the deadline of all: who is told 503 a little early repeats a little earlier.
+                async with asyncio.timeout_at(batch[0].deadline):
+                    await self._insert([waiting.delivery for waiting in batch])
+            except Exception as error:  # whatever it was, each sender has to hear that it is not stored
                 await self._hang_up()
-                for _delivery, done in batch:
-                    if not done.done():
-                        done.set_exception(
-                            error if isinstance(error, psycopg.Error) else psycopg.OperationalError(repr(error))
-                        )
+                for waiting in batch:
+                    if not waiting.committed.done():
+                        waiting.committed.set_exception(NotStored(type(error).__name__))
             else:
-                for _delivery, done in batch:
-                    if not done.done():
-                        done.set_result(None)
+                for waiting in batch:
+                    if not waiting.committed.done():
+                        waiting.committed.set_result(None)
                 self._ring()
 
     async def _insert(self, deliveries: list[Delivery]) -> None:
-        if not deliveries:
-            return
         if self._connection is None or self._connection.closed:
             self._connection = await psycopg.AsyncConnection.connect(**_connection_parameters(), autocommit=True)
         unique = {delivery.digest: delivery for delivery in deliveries}
@@ -182,9 +188,9 @@ def _is_probe(body: bytes) -> bool:
     return len(body) <= 64 and b"".join(body.split()) == b"{}"
 
 
-def _error(code: str, detail: str) -> dict[str, Any]:
+def _error(code: str, detail: str) -> bytes:
     kind = "server_error" if code == "database_unavailable" else "client_error"
-    return {"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}
+    return json.dumps({"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}).encode()
 
 
 def _connection_parameters() -> dict[str, Any]:

@@ -163,7 +163,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 600,
-    "socket_timeout": 10,
+    "socket_timeout": 3,
     "socket_connect_timeout": 2,
     "socket_keepalive": not REDIS_URL.startswith("unix"),
     "health_check_interval": 15,

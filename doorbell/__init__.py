@@ -3,6 +3,7 @@
 A ring that nobody hears fails neither the commit nor the caller, because a sweep finds the row a little later.
 """
 
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -14,13 +15,20 @@ from django.db import transaction
 log = structlog.get_logger(__name__)
 
 EXPIRES_SECONDS = 60  # by then the sweep has been there
+SILENCE_SECONDS = 15  # after a failure: a broker that hangs shall not hold up one caller after the other
+
+_silent_until = 0.0
 
 
 def ring(task: "Task[Any, Any]", *args: int) -> bool:
-    """Wake a worker now. False when the broker did not take it."""
+    """Wake a worker now. False when the broker did not take it, or has just failed to."""
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        return False
     try:
         task.apply_async(args, retry=False, expires=EXPIRES_SECONDS)
     except Exception as error:  # each of kombu's transports raises errors of its own
+        _silent_until = time.monotonic() + SILENCE_SECONDS
         log.warning("doorbell_unheard", task=task.name, error=type(error).__name__)
         return False
     return True

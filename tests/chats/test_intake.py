@@ -2,9 +2,12 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import connection
 
 from chats.models import WebhookEvent
 from tests.conftest import Api
@@ -44,3 +47,48 @@ def test_every_path_stores_the_delivery_before_it_is_acknowledged(nobody: Api, p
 def test_a_probe_is_acknowledged_and_leaves_nothing(nobody: Api) -> None:
     assert nobody.call("POST", MAIN, data="{}").status_code == 200
     assert not WebhookEvent.objects.exists()
+
+
+def test_without_the_database_the_sender_is_told_to_repeat_and_later_heard(nobody: Api) -> None:
+    assert nobody.post(MAIN, message_event()).status_code == 200
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(**{**connection_parameters(), "dbname": "postgres"}, autocommit=True) as server:
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'intake' AND datname = %s",
+                [name],
+            )
+            answers = [nobody.post(MAIN, message_event()) for _each in range(2)]
+        finally:
+            server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+    assert nobody.post(MAIN, message_event()).status_code == 200
+    assert WebhookEvent.objects.count() == 2
+
+
+def test_a_database_that_hangs_is_not_waited_for_longer_than_avito_waits(product: str) -> None:
+    event = message_event()
+    with psycopg.connect(**connection_parameters()) as other:
+        other.execute("LOCK TABLE chats_webhookevent IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _n: Api(product).post(MAIN, event).status_code, range(8)))
+    assert answers == [503] * 8
+    assert Api(product).post(MAIN, event).status_code == 200
+    assert WebhookEvent.objects.count() == 1
+
+
+def test_the_same_bytes_at_the_same_moment_are_one_event(product: str) -> None:
+    event = message_event()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _n: Api(product).post(MAIN, event).status_code, range(64)))
+    assert answers == [200] * 64
+    assert WebhookEvent.objects.count() == 1
+
+
+def connection_parameters() -> dict[str, Any]:
+    wanted = ("host", "port", "dbname", "user", "password")
+    given = connection.get_connection_params()
+    return {name: given[name] for name in wanted if given.get(name)}
