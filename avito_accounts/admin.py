@@ -34,11 +34,14 @@ def _switch(label: Any) -> forms.BooleanField:
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """Secrets are typed, never shown: an empty field keeps what is stored, a switch forgets it."""
+    """Secrets are typed, never shown: an empty field keeps what is stored, a switch forgets it.
 
-    client_id = _secret(_("client id"))
-    client_secret = _secret(_("client secret"))
-    proxy_password = _secret(_("proxy password"), strip=False, validators=[validate_proxy_login])
+    The fields do not bear the names of the model's, or Django would fill the one in from the other.
+    """
+
+    new_client_id = _secret(_("client id"))
+    new_client_secret = _secret(_("client secret"))
+    new_proxy_password = _secret(_("proxy password"), strip=False, validators=[validate_proxy_login])
     forget_keys = _switch(_("forget the account's own keys"))
     forget_proxy_password = _switch(_("forget the proxy password"))
 
@@ -59,10 +62,9 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         super().__init__(*args, **kwargs)
         for name in SECRETS:
             stored = mask(self.instance, name)
-            self.fields[name].help_text = (
-                _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
-            )
-            self.fields[name].widget.attrs["autocomplete"] = "new-password"
+            field = self.fields[f"new_{name}"]
+            field.help_text = _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
+            field.widget.attrs["autocomplete"] = "new-password"
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -72,7 +74,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     def apply_secrets(self) -> set[str]:
         """Put typed secrets into the account; the names of those that changed."""
-        wanted = {name: self.cleaned_data.get(name) for name in SECRETS if self.cleaned_data.get(name)}
+        typed = {name: self.cleaned_data.get(f"new_{name}") for name in SECRETS}
+        wanted = {name: value for name, value in typed.items() if value}
         if self.cleaned_data.get("forget_keys"):
             wanted.update(client_id="", client_secret="")
         if self.cleaned_data.get("forget_proxy_password"):
@@ -125,7 +128,7 @@ class AccountAdmin(RoleModelAdmin):
                     "proxy_host",
                     "proxy_port",
                     "proxy_login",
-                    "proxy_password",
+                    "new_proxy_password",
                     "forget_proxy_password",
                 )
             },
@@ -133,16 +136,22 @@ class AccountAdmin(RoleModelAdmin):
         (_("Eternal online"), {"fields": ("eternal_online_enabled", "online_keep_alive_interval")}),
         (
             _("The account's own application (optional)"),
-            {"fields": ("client_id", "client_secret", "forget_keys"), "classes": ("collapse",)},
+            {"fields": ("new_client_id", "new_client_secret", "forget_keys"), "classes": ("collapse",)},
         ),
         (_("Dates"), {"fields": ("created_at", "updated_at"), "classes": ("collapse",)}),
     )
-    only_of_existing = ("connection_status", "created_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        """A new account has neither a connection nor dates to show yet."""
-        shown = super().get_fieldsets(request, obj)
-        return shown if obj else [one for one in shown if not set(self.only_of_existing) & set(one[1]["fields"])]
+        """A new account has no state to show yet; who may only look sees no fields to type secrets into."""
+        hidden = set() if obj else {*self.readonly_fields}
+        if not self.has_change_permission(request, obj):
+            hidden |= {*AccountForm.declared_fields}
+        shown = []
+        for title, details in super().get_fieldsets(request, obj):
+            fields = [name for name in details["fields"] if name not in hidden]
+            if fields:
+                shown.append((title, {**details, "fields": fields}))
+        return shown
 
     @display(
         description=_("connection"),

@@ -1,0 +1,405 @@
+"""The back office: everybody sees what the role allows, secrets go in and never come out, Avito's data is read-only."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from avito_accounts.models import Account, Authorization
+from chats.models import Chat, Message, WebhookEvent
+from tests.conftest import Api
+from tests.factories import authorize, make_account, make_chat, make_message, make_user
+from tests.sandbox.driver import Sandbox
+
+ACCOUNTS = "/admin/avito_accounts/account/"
+CHATS = "/admin/chats/chat/"
+MESSAGES = "/admin/chats/message/"
+EVENTS = "/admin/chats/webhookevent/"
+FORM = {
+    "name": "Счёт",
+    "avito_user_id": "",
+    "proxy_type": "http",
+    "proxy_host": "proxy.example.com",
+    "proxy_port": "8080",
+    "proxy_login": "u",
+    "new_proxy_password": "proxy-pässwörd",
+    "new_client_id": "id-of-anna",
+    "new_client_secret": "s3cret-of-anna",
+    "online_keep_alive_interval": "300",
+}
+SECRETS = ("proxy-pässwörd", "id-of-anna", "s3cret-of-anna")
+pytestmark = pytest.mark.django_db
+
+
+def signed_in(name: str, role: Any = None, **fields: Any) -> Client:
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(
+        make_user(name, role, is_staff=True, **fields), backend="django.contrib.auth.backends.ModelBackend"
+    )
+    return client
+
+
+@pytest.fixture
+def root() -> Client:
+    return signed_in("root", is_superuser=True)
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in("operator", "operator")
+
+
+def make_event(**fields: Any) -> WebhookEvent:
+    number = WebhookEvent.objects.count()
+    values = {"digest": b"%032d" % number, "body": b'{"id": "<b>%d</b>"}' % number, "received_at": timezone.now()}
+    return WebhookEvent.objects.create(**{**values, **fields})
+
+
+def a_bit_of_everything() -> dict[str, int]:
+    account = make_account(name="Арбат", avito_user_id=None, client_id="id-of-anna", client_secret="s3cret-of-anna")
+    authorize(account, access_token="access-token-of-anna", refresh_token="refresh-token-of-anna")
+    chat = make_chat(account, name="Пётр", item_title="Студия")
+    message = make_message(chat, text="<script>alert(1)</script>")
+    event = make_event(status="dead", error="Traceback\nValueError: bad")
+    return {ACCOUNTS: account.pk, CHATS: chat.pk, MESSAGES: message.pk, EVENTS: event.pk}
+
+
+def text_of(answer: Any) -> str:
+    text: str = answer.content.decode()
+    return text
+
+
+# Who sees what
+
+
+def test_a_superuser_sees_every_list_and_page(root: Client) -> None:
+    for path, pk in a_bit_of_everything().items():
+        for page in (path, f"{path}{pk}/change/"):
+            answer = root.get(page)
+            assert answer.status_code == 200, page
+            assert not re.search(r"\(&#x27;\w+&#x27;, ", text_of(answer)), "a label shows as Python's tuple"
+            assert "<script>alert" not in text_of(answer)
+    assert root.get("/admin/").status_code == 200
+
+
+def test_empty_lists_are_pages_too(root: Client) -> None:
+    assert {root.get(path).status_code for path in (ACCOUNTS, CHATS, MESSAGES, EVENTS, f"{ACCOUNTS}add/")} == {200}
+
+
+def test_an_operator_sees_accounts_and_chats_but_neither_webhooks_nor_forms(operator: Client) -> None:
+    pks = a_bit_of_everything()
+    assert {operator.get(path).status_code for path in (ACCOUNTS, CHATS, MESSAGES)} == {200}
+    assert {operator.get(f"{p}{pks[p]}/change/").status_code for p in (ACCOUNTS, CHATS, MESSAGES)} == {200}
+    assert operator.get(EVENTS).status_code == operator.get(f"{EVENTS}{pks[EVENTS]}/change/").status_code == 403
+    assert "webhookevent" not in text_of(operator.get("/admin/"))
+    for path in (ACCOUNTS, CHATS, MESSAGES, EVENTS):
+        refused = [
+            operator.get(f"{path}add/"),
+            operator.post(f"{path}add/", FORM),
+            operator.post(f"{path}{pks[path]}/change/", FORM),
+            operator.post(f"{path}{pks[path]}/delete/", {"post": "yes"}),
+        ]
+        assert {answer.status_code for answer in refused} == {403}
+    assert operator.get(f"{ACCOUNTS}{pks[ACCOUNTS]}/connect/").status_code == 403
+    assert operator.get(f"{ACCOUNTS}{pks[ACCOUNTS]}/renew-tokens/").status_code == 403
+    assert operator.get(f"{EVENTS}{pks[EVENTS]}/replay/").status_code == 403
+    shown = text_of(operator.get(f"{ACCOUNTS}{pks[ACCOUNTS]}/change/"))
+    assert 'type="password"' not in shown
+    assert "Арбат" in shown
+    assert not any(secret in shown for secret in (*SECRETS, "access-token-of-anna", "refresh-token-of-anna"))
+
+
+def test_an_admin_by_role_does_everything_an_account_needs() -> None:
+    admin, pks = signed_in("boss", "admin"), a_bit_of_everything()
+    assert admin.get(EVENTS).status_code == 200
+    assert admin.get(f"{ACCOUNTS}add/").status_code == 200
+    assert admin.get(f"{ACCOUNTS}{pks[ACCOUNTS]}/connect/").status_code == 302
+
+
+def test_somebody_without_a_role_and_somebody_outside_see_nothing() -> None:
+    pks, stranger = a_bit_of_everything(), signed_in("stranger")
+    outside = Client()
+    for path, pk in pks.items():
+        for page in (path, f"{path}{pk}/change/"):
+            assert stranger.get(page).status_code == 403
+            assert outside.get(page).status_code == 302
+    not_staff = Client()
+    not_staff.force_login(make_user("desk", "admin"), backend="django.contrib.auth.backends.ModelBackend")
+    assert not_staff.get(ACCOUNTS).status_code == 302
+
+
+# Finding
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "found"),
+    [
+        (ACCOUNTS, "q=арбат", 1), (ACCOUNTS, "q=zzz", 0), (ACCOUNTS, "connection_status__exact=connected", 1),
+        (ACCOUNTS, "proxy_status__exact=error", 0), (ACCOUNTS, "eternal_online_enabled__exact=1", 0),
+        (CHATS, "q=студия", 1), (CHATS, "q=%25", 0), (CHATS, "unread=yes", 0), (CHATS, "status__exact=active", 1),
+        (MESSAGES, "q=alert", 1), (MESSAGES, "direction__exact=outbound", 0), (MESSAGES, "q=Пётр", 1),
+        (EVENTS, "status__exact=dead", 1), (EVENTS, "status__exact=received", 0), (EVENTS, "q=nothing", 0),
+    ],
+)  # fmt: skip
+def test_lists_are_searched_and_filtered(root: Client, path: str, query: str, found: int) -> None:
+    a_bit_of_everything()
+    answer = root.get(f"{path}?{query}")
+    assert answer.status_code == 200
+    assert answer.context["cl"].result_count == found
+
+
+# Secrets
+
+
+def post_form(client: Client, path: str, **fields: str) -> None:
+    answer = client.post(path, {**FORM, **fields})
+    errors = answer.context["adminform"].form.errors if answer.context else ""
+    assert answer.status_code == 302, errors
+
+
+def test_secrets_are_written_and_never_shown(root: Client) -> None:
+    post_form(root, f"{ACCOUNTS}add/")
+    account = Account.objects.get()
+    assert (account.proxy_password, account.client_id, account.client_secret) == SECRETS
+    for page in (ACCOUNTS, f"{ACCOUNTS}{account.pk}/change/", f"{ACCOUNTS}{account.pk}/history/"):
+        assert not any(secret in text_of(root.get(page)) for secret in SECRETS)
+    refused = root.post(f"{ACCOUNTS}{account.pk}/change/", {**FORM, "name": ""})
+    assert refused.status_code == 200
+    assert not any(secret in text_of(refused) for secret in SECRETS)
+
+
+def test_an_empty_secret_keeps_what_is_stored(root: Client) -> None:
+    post_form(root, f"{ACCOUNTS}add/")
+    pk = Account.objects.get().pk
+    authorize(Account.objects.get())
+    post_form(
+        root, f"{ACCOUNTS}{pk}/change/", name="Новое имя", new_proxy_password="", new_client_id="", new_client_secret=""
+    )
+    account = Account.objects.get()
+    assert (account.name, account.proxy_password, account.client_id, account.client_secret) == ("Новое имя", *SECRETS)
+    assert Authorization.objects.exists()
+
+
+def test_a_switch_forgets_a_secret(root: Client) -> None:
+    post_form(root, f"{ACCOUNTS}add/")
+    path = f"{ACCOUNTS}{Account.objects.get().pk}/change/"
+    post_form(root, path, new_proxy_password="", new_client_id="", new_client_secret="", forget_proxy_password="on")
+    account = Account.objects.get()
+    assert (account.proxy_password, account.client_id, account.client_secret) == ("", *SECRETS[1:])
+    authorize(account)
+    post_form(root, path, new_proxy_password="", new_client_id="", new_client_secret="", forget_keys="on")
+    account = Account.objects.get()
+    assert (account.client_id, account.client_secret, account.connection_status) == ("", "", "not_checked")
+    assert not Authorization.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("new_proxy_password", "a\r\nb"), ("proxy_host", "a b"), ("proxy_host", ""), ("proxy_port", "0"),
+     ("proxy_port", ""), ("proxy_login", "a\nb"), ("online_keep_alive_interval", "59"), ("name", ""), ("avito_user_id", "0")],
+)  # fmt: skip
+def test_the_form_refuses_what_the_api_refuses(root: Client, field: str, value: str) -> None:
+    answer = root.post(f"{ACCOUNTS}add/", {**FORM, field: value})
+    assert answer.status_code == 200
+    assert answer.context["adminform"].form.errors
+    assert not Account.objects.exists()
+
+
+def test_with_a_lost_key_the_account_can_be_opened_and_mended(root: Client, settings: Any) -> None:
+    post_form(root, f"{ACCOUNTS}add/")
+    authorize(Account.objects.get())
+    settings.FIELD_ENCRYPTION_KEYS = ["another"]
+    path = f"{ACCOUNTS}{Account.objects.get().pk}/change/"
+    assert root.get(ACCOUNTS).status_code == root.get(path).status_code == 200
+    post_form(root, path, new_client_secret="new")
+    assert Account.objects.get().client_secret == "new"
+
+
+# What Avito says stays as it is
+
+
+@pytest.mark.parametrize("path", [CHATS, MESSAGES, EVENTS])
+def test_avitos_data_can_be_neither_added_nor_changed_nor_deleted(root: Client, path: str) -> None:
+    pk = a_bit_of_everything()[path]
+    for answer in (
+        root.get(f"{path}add/"),
+        root.post(f"{path}add/", {"name": "x", "text": "x"}),
+        root.post(f"{path}{pk}/change/", {"name": "x", "text": "x", "status": "closed"}),
+        root.post(f"{path}{pk}/delete/", {"post": "yes"}),
+    ):
+        assert answer.status_code == 403
+    root.post(path, {"action": "delete_selected", "_selected_action": [pk], "post": "yes"})
+    assert (Chat.objects.count(), Message.objects.count(), WebhookEvent.objects.count()) == (1, 1, 1)
+    assert Chat.objects.get().name == "Пётр"
+
+
+def test_a_link_of_a_listing_is_a_link_only_if_it_leads_to_the_web(root: Client) -> None:
+    chat = make_chat(item_url="javascript:alert(1)")
+    page = text_of(root.get(f"{CHATS}{chat.pk}/change/"))
+    assert 'href="javascript' not in page
+
+
+# Acting
+
+
+def reply(client: Client, chat: Chat, text: str) -> Any:
+    return client.post(f"{CHATS}{chat.pk}/reply/", {"text": text}, follow=True)
+
+
+def test_an_operator_answers_from_the_page_of_a_chat(operator: Client) -> None:
+    account = make_account()
+    authorize(account)
+    chat = make_chat(account)
+    make_message(chat, text="Свободно?")
+    page = text_of(operator.get(f"{CHATS}{chat.pk}/change/"))
+    assert "Свободно?" in page
+    assert f'action="{CHATS}{chat.pk}/reply/"' in page
+    answer = reply(operator, chat, "Да, <b>свободно</b>")
+    assert "The reply is queued" in text_of(answer)
+    assert "Да, &lt;b&gt;свободно&lt;/b&gt;" in text_of(answer)
+    message = Message.objects.get(direction="outbound")
+    assert (message.text, message.delivery_status) == ("Да, <b>свободно</b>", "queued")
+    assert message.written_by is not None
+    assert message.written_by.username == "operator"
+
+
+@pytest.mark.parametrize("text", ["", "   ", "x" * 1001])
+def test_an_answer_that_cannot_be_sent_is_not_queued(operator: Client, text: str) -> None:
+    account = make_account()
+    authorize(account)
+    assert "1 to 1000 characters" in text_of(reply(operator, make_chat(account), text))
+    assert not Message.objects.exists()
+
+
+def test_a_chat_without_a_connected_account_cannot_be_answered(operator: Client) -> None:
+    for chat in (make_chat(make_account()), make_chat()):
+        assert "not connected" in text_of(reply(operator, chat, "Да"))
+    assert not Message.objects.exists()
+
+
+def test_answering_needs_the_right_a_post_and_a_token_against_forgery() -> None:
+    account = make_account()
+    authorize(account)
+    chat = make_chat(account)
+    assert reply(signed_in("stranger"), chat, "Да").status_code == 403
+    assert signed_in("clerk", "operator").get(f"{CHATS}{chat.pk}/reply/").status_code == 405
+    careful = Client(enforce_csrf_checks=True)
+    careful.force_login(User.objects.get(username="clerk"), backend="django.contrib.auth.backends.ModelBackend")
+    assert reply(careful, chat, "Да").status_code == 403
+    assert not Message.objects.exists()
+
+
+def test_a_failed_message_is_sent_again_and_others_are_not(operator: Client) -> None:
+    account = make_account()
+    authorize(account)
+    chat = make_chat(account)
+    details: dict[str, Any] = {"direction": "outbound", "avito_id": None}
+    failed = make_message(chat, **details, delivery_status="failed", error_code="Invalid", error_detail="no")
+    others = [
+        make_message(chat, **details, delivery_status="unknown"),
+        make_message(chat, direction="outbound", delivery_status="sent"),
+        make_message(chat),
+    ]
+    answer = operator.post(
+        MESSAGES, {"action": "send_again", "_selected_action": [failed.pk, *(m.pk for m in others)]}, follow=True
+    )
+    assert "1 message is queued again" in text_of(answer)
+    failed.refresh_from_db()
+    assert (failed.delivery_status, failed.error_code, failed.attempts) == ("queued", "", 0)
+    statuses = [Message.objects.get(pk=m.pk).delivery_status for m in others]
+    assert statuses == ["unknown", "sent", "received"]
+
+
+def test_events_are_processed_again_one_by_one_and_many_at_once(root: Client) -> None:
+    first, second = make_event(status="dead", attempts=5, error="x"), make_event(status="ignored")
+    answer = root.get(f"{EVENTS}{first.pk}/replay/", follow=True)
+    assert "1 event will be processed again" in text_of(answer)
+    first.refresh_from_db()
+    assert (first.status, first.attempts, first.error) == ("received", 0, "")
+    answer = root.post(EVENTS, {"action": "replay", "_selected_action": [first.pk, second.pk]}, follow=True)
+    assert "2 events will be processed again" in text_of(answer)
+    second.refresh_from_db()
+    assert second.status == "received"
+
+
+def test_an_event_shows_its_body_as_it_came(root: Client) -> None:
+    event = make_event(body=b'{"text": "<script>alert(1)</script>", "bad": "\xff"}')
+    page = text_of(root.get(f"{EVENTS}{event.pk}/change/"))
+    assert "&lt;script&gt;alert(1)" in page
+    assert "�" in page
+
+
+def test_the_way_to_avito_begins_at_the_page_of_an_account(root: Client) -> None:
+    account = make_account()
+    assert f"{ACCOUNTS}{account.pk}/connect/" in text_of(root.get(f"{ACCOUNTS}{account.pk}/change/"))
+    answer = root.get(f"{ACCOUNTS}{account.pk}/connect/")
+    assert (answer.status_code, answer["Location"]) == (302, f"/api/v1/auth/avito/authorize/{account.pk}")
+
+
+def test_tokens_are_renewed_from_the_page_of_an_account(product: str, anna: Account, avito_sandbox: Sandbox) -> None:
+    boss = signed_in("boss", "admin")
+    Authorization.objects.update(renewed_at=timezone.now() - timedelta(minutes=1))
+    assert "were renewed" in text_of(boss.get(f"{ACCOUNTS}{anna.pk}/renew-tokens/", follow=True))
+    avito_sandbox.control("POST", "/tokens/revoke", sellerId=anna.avito_user_id)
+    Authorization.objects.update(renewed_at=timezone.now() - timedelta(minutes=1))
+    shown = text_of(
+        boss.post(ACCOUNTS, {"action": "renew_tokens_of_selected", "_selected_action": [anna.pk]}, follow=True)
+    )
+    assert "were not renewed" in shown
+    assert Authorization.objects.get().dead_reason
+
+
+# Cost
+
+
+@pytest.mark.parametrize("path", [ACCOUNTS, CHATS, MESSAGES, EVENTS])
+def test_a_list_costs_the_same_however_long_it_is(
+    root: Client, path: str, django_assert_max_num_queries: Callable[[int], Any]
+) -> None:
+    for _ in range(30):
+        a = make_account()
+        authorize(a)
+        make_message(make_chat(a))
+        make_event()
+    chats = Chat.objects.all()
+    for chat in chats:
+        chat.last_message = chat.messages.first()
+    Chat.objects.bulk_update(chats, ["last_message"])
+    root.get(path)
+    with django_assert_max_num_queries(12):
+        assert root.get(path).status_code == 200
+
+
+def test_a_long_conversation_costs_the_same_as_a_short_one(
+    root: Client, django_assert_max_num_queries: Callable[[int], Any]
+) -> None:
+    chat = make_chat(make_account())
+    for number in range(80):
+        make_message(chat, text=f"Слово {number:03}", written_by=User.objects.get(username="root"))
+    with django_assert_max_num_queries(10):
+        page = text_of(root.get(f"{CHATS}{chat.pk}/change/"))
+    assert "Слово 079" in page
+    assert "Слово 030" in page
+    assert "Слово 029" not in page
+
+
+# Over HTTP
+
+
+def test_people_sign_in_and_walk_the_back_office(product: str, anna: Account) -> None:
+    make_user("clerk", "operator", is_staff=True)
+    browser = Api(product)
+    browser.get("/admin/login/")
+    form = {"username": "clerk", "password": "wrong", "csrfmiddlewaretoken": browser.session.cookies["csrftoken"]}
+    assert browser.call("POST", "/admin/login/", data=form).status_code == 200
+    form["password"] = "correct horse battery staple"
+    assert browser.call("POST", "/admin/login/", data=form).status_code == 302
+    assert browser.get(ACCOUNTS).status_code == browser.get(CHATS).status_code == 200
+    assert browser.get(EVENTS).status_code == 403
+    assert browser.get("/api/v1/accounts").status_code == 200
+    assert browser.post("/api/v1/accounts", {"name": "x"}).status_code == 403
