@@ -49,4 +49,3 @@ def live_chat(avito_sandbox: Sandbox, anna: Account) -> str:
     """The path of a chat of Anna's that exists at Avito."""
     chat_id = next(row["id"] for row in avito_sandbox.control("GET", "/chats") if row["sellerId"] == anna.avito_user_id)
     return f"/api/v1/messenger/accounts/{anna.pk}/chats/{chat_id}"
-
