@@ -1,0 +1,161 @@
+"""Every text of ours has a Russian translation, and the compiled catalogue is that of the source.
+
+    python -m tests.test_translations
+
+takes new texts into the catalogue (untranslated), drops old ones and compiles it. Pure Python: no gettext needed.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_python
+from babel.messages.mofile import read_mo, write_mo
+from babel.messages.pofile import read_po, write_po
+from django.utils.translation.template import templatize
+
+ROOT = Path(__file__).resolve().parent.parent
+PO = ROOT / "locale/ru/LC_MESSAGES/django.po"
+MO = PO.with_suffix(".mo")
+NOT_TRANSLATED = {"tests", "bench", "sandbox"}
+SINGLE = ("_", "gettext", "gettext_lazy", "gettext_noop")
+PLURAL = ("ngettext", "ngettext_lazy")
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)  # a date in the file would only make it differ
+
+Id = str | tuple[str, ...]
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Name and text of all Python files and templates of the product."""
+    for package in sorted(ROOT.glob("*/__init__.py")):
+        if package.parent.name not in NOT_TRANSLATED:
+            for path in sorted(package.parent.rglob("*.py")):
+                yield str(path.relative_to(ROOT)), path.read_text()
+    for pattern in ("templates/**/*", "*/templates/**/*"):
+        for path in sorted(ROOT.glob(pattern)):
+            if path.is_file() and path.relative_to(ROOT).parts[0] not in NOT_TRANSLATED:
+                # The rest of a template becomes one unindented row of placeholders, so that it reads as Python.
+                lines = templatize(path.read_text(), origin=str(path)).splitlines()
+                yield str(path.relative_to(ROOT)), "\n".join(line.strip() for line in lines)
+
+
+def extracted() -> dict[Id, str]:
+    """Each text and the file where it stands first."""
+    found: dict[Id, str] = {}
+    for name, text in sources():
+        calls = extract_python(BytesIO(text.encode()), dict.fromkeys((*SINGLE, *PLURAL)), [], {"encoding": "utf-8"})
+        for _line, function, messages, _comments in calls:
+            texts = messages if isinstance(messages, tuple) else (messages,)
+            wanted: tuple[str, ...] = tuple(one for one in texts if isinstance(one, str))[
+                : 2 if function in PLURAL else 1
+            ]
+            if wanted and all(wanted):
+                found.setdefault(wanted if len(wanted) > 1 else wanted[0], name)
+    return found
+
+
+def catalogue() -> Catalog:
+    return read_po(StringIO(PO.read_text()), locale="ru")
+
+
+def messages(catalog: Catalog) -> dict[Id, Message]:
+    return {_id(message): message for message in catalog if message.id}
+
+
+def _id(message: Message) -> Id:
+    return message.id if isinstance(message.id, str) else tuple(message.id)
+
+
+def strings(message: Message) -> list[str]:
+    return [message.string or ""] if isinstance(message.string, str | None) else list(message.string)
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(re.findall(r"%\(\w+\)[a-z]|\{\w*\}|</?\w+>", text))
+
+
+def refresh() -> None:
+    """Write both files anew; what is translated stays so."""
+    known, fresh = messages(catalogue()) if PO.exists() else {}, Catalog(locale="ru", charset="utf-8", fuzzy=False)
+    fresh.header_comment = "# Russian texts of avito-service; see tests/test_translations.py."
+    fresh.creation_date = fresh.revision_date = LONG_AGO
+    fresh.project, fresh.version = "avito-service", "1"
+    fresh.msgid_bugs_address = fresh.last_translator = fresh.language_team = ""
+    for one in sorted(extracted(), key=str):
+        fresh.add(one, known[one].string if one in known else None)
+    written, compiled = BytesIO(), BytesIO()
+    write_po(written, fresh, width=120, sort_output=True)
+    PO.write_bytes(written.getvalue())
+    write_mo(compiled, catalogue())
+    MO.write_bytes(compiled.getvalue())
+    missing = [one for one, message in messages(fresh).items() if not all(strings(message))]
+    print(f"{len(list(fresh))} texts, {len(missing)} to translate in {PO.relative_to(ROOT)}", *missing, sep="\n  ")  # noqa: T201
+
+
+def test_texts_are_found_in_code_and_templates() -> None:
+    found = extracted()
+    assert "There is nothing here." in found
+    assert any(name.endswith(".html") for name in found.values())
+    assert any(isinstance(one, tuple) for one in found)
+
+
+def test_every_text_is_translated(subtests: pytest.Subtests) -> None:
+    known = messages(catalogue())
+    for one, name in extracted().items():
+        with subtests.test(f"{name}: {one}"):
+            assert one in known, "not in the catalogue: run python -m tests.test_translations"
+            assert all(strings(known[one])), "not translated"
+            assert not known[one].fuzzy
+
+
+def test_catalogue_holds_no_text_that_is_gone() -> None:
+    assert set(messages(catalogue())) - set(extracted()) == set()
+
+
+def test_placeholders_survive_translation(subtests: pytest.Subtests) -> None:
+    for one, message in messages(catalogue()).items():
+        with subtests.test(str(one)):
+            wanted = placeholders(one if isinstance(one, str) else one[-1])
+            assert [placeholders(text) for text in strings(message)] == [wanted] * len(strings(message))
+
+
+def test_translations_are_russian_and_plain() -> None:
+    for one, message in messages(catalogue()).items():
+        for text in strings(message):
+            assert re.search("[а-яё]", text, re.IGNORECASE), one
+            assert not re.search(r"(?i)\bакаунт|листинг|уэбхук|вэбхук", text), text
+            assert (text[-1] in ".:!") == (str(one if isinstance(one, str) else one[0])[-1] in ".:!"), one
+
+
+def test_compiled_catalogue_is_that_of_the_source() -> None:
+    source, compiled = catalogue(), read_mo(BytesIO(MO.read_bytes()))
+    assert {one: strings(message) for one, message in messages(compiled).items()} == {
+        one: strings(message) for one, message in messages(source).items()
+    }
+    assert (
+        source.plural_forms
+        == "nplurals=3; plural=(n%10==1 && n%100!=11 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);"
+    )
+
+
+def test_the_contract_s_words_stand() -> None:
+    known = messages(catalogue())
+    assert known["Token expired. Please reconnect."].string == "Срок действия доступа истёк. Подключите заново."
+
+
+def test_texts_of_the_code_are_english(subtests: pytest.Subtests) -> None:
+    for one, name in extracted().items():
+        with subtests.test(name):
+            assert not re.search("[а-яё]", str(one), re.IGNORECASE), one
+    for name, text in sources():
+        if name.endswith(".py"):
+            ast.parse(text)  # what Babel could not read it would pass over in silence
+
+
+if __name__ == "__main__":
+    refresh()
