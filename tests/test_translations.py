@@ -51,9 +51,7 @@ def extracted() -> dict[Id, str]:
         calls = extract_python(BytesIO(text.encode()), dict.fromkeys((*SINGLE, *PLURAL)), [], {"encoding": "utf-8"})
         for _line, function, messages, _comments in calls:
             texts = messages if isinstance(messages, tuple) else (messages,)
-            wanted: tuple[str, ...] = tuple(one for one in texts if isinstance(one, str))[
-                : 2 if function in PLURAL else 1
-            ]
+            wanted = tuple(str(one) for one in texts if isinstance(one, str))[: 2 if function in PLURAL else 1]
             if wanted and all(wanted):
                 found.setdefault(wanted if len(wanted) > 1 else wanted[0], name)
     return found
