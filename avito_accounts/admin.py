@@ -91,7 +91,7 @@ class AccountAdmin(RoleModelAdmin):
     to_see = "accounts.read"
     to_change = "accounts.manage"
     form = AccountForm
-    list_display = ("name", "avito_user_id", "connection", "proxy_state", "is_online", "last_sync_at")
+    list_display = ("name", "avito_user_id", "connection", "proxy_state", "is_online", "connection_checked_at")
     list_filter = ("connection_status", "proxy_status", "eternal_online_enabled")
     search_fields = ("name", "avito_user_id")
     list_select_related = ("authorization",)
@@ -169,7 +169,7 @@ class AccountAdmin(RoleModelAdmin):
     @display(
         description=_("proxy"),
         ordering="proxy_status",
-        label={"working": "success", "error": "danger", "not_checked": "info"},
+        label={"working": "success", "error": "danger", "not_checked": "info", "not_configured": "default"},
     )
     def proxy_state(self, account: Account) -> Any:
         return account.proxy_status, account.get_proxy_status_display()

@@ -59,10 +59,13 @@ class ChatAdmin(RoleModelAdmin):
     ordering = ("-activity_at", "-id")
     change_form_outer_after_template = "chats/conversation.html"
     fields = (
-        ("name", "phone", "city"),
-        ("account", "status", "chat_type"),
-        ("item_title", "item_link"),
-        ("avito_id", "unread_count", "messages_count"),
+        ("name", "phone"),
+        ("city", "account"),
+        ("status", "chat_type"),
+        "item_title",
+        "item_link",
+        "avito_id",
+        ("unread_count", "messages_count"),
         ("created_at", "last_message_at"),
     )
     readonly_fields = ("item_link",)
@@ -83,7 +86,8 @@ class ChatAdmin(RoleModelAdmin):
     def item_link(self, chat: Chat) -> str:
         if not chat.item_url.startswith(("https://", "http://")):
             return chat.item_url or "—"
-        return format_html('<a href="{0}" target="_blank" rel="noreferrer">{0}</a>', chat.item_url)
+        link = '<a href="{0}" target="_blank" rel="noreferrer" class="text-primary-600 dark:text-primary-500">{0}</a>'
+        return format_html(link, chat.item_url)
 
     def get_urls(self) -> list[URLPattern]:
         send = self.admin_site.admin_view(require_POST(self.reply_view))
@@ -130,11 +134,15 @@ class MessageAdmin(RoleModelAdmin):
     ordering = ("-id",)
     actions = ("send_again",)
     fields = (
-        ("chat", "direction", "type"),
+        "chat",
+        ("direction", "type"),
         "text",
         "content",
-        ("avito_id", "author_id", "written_by"),
-        ("delivery_status", "attempts", "error_code", "error_detail"),
+        "avito_id",
+        ("author_id", "written_by"),
+        ("delivery_status", "attempts"),
+        "error_code",
+        "error_detail",
         ("created_at", "read_at"),
     )
 
@@ -166,10 +174,14 @@ class WebhookEventAdmin(RoleModelAdmin):
     actions = ("replay",)
     actions_detail = ("replay_one",)
     fields = (
-        ("status", "received_at", "processed_at"),
+        ("status", "attempts"),
+        ("received_at", "processed_at"),
         ("type", "avito_user_id"),
-        ("chat_avito_id", "message_avito_id"),
-        ("attempts", "note", "request_id", "signature"),
+        "chat_avito_id",
+        "message_avito_id",
+        "note",
+        "request_id",
+        "signature",
         "error",
         "body_text",
     )
@@ -178,7 +190,13 @@ class WebhookEventAdmin(RoleModelAdmin):
     @display(
         description=_("status"),
         ordering="status",
-        label={"processed": "success", "received": "info", "unmatched": "warning", "dead": "danger"},
+        label={
+            "processed": "success",
+            "received": "info",
+            "ignored": "default",
+            "unmatched": "warning",
+            "dead": "danger",
+        },
     )
     def state(self, event: WebhookEvent) -> Any:
         return event.status, event.get_status_display()
@@ -189,7 +207,7 @@ class WebhookEventAdmin(RoleModelAdmin):
 
     @admin.display(description=_("body"))
     def body_text(self, event: WebhookEvent) -> str:
-        return format_html('<pre class="whitespace-pre-wrap break-all">{}</pre>', event.raw)
+        return format_html('<code class="break-words">{}</code>', event.raw)
 
     @admin.action(description=_("Process again"), permissions=["view"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> None:

@@ -201,7 +201,8 @@ def test_a_switch_forgets_a_secret(root: Client) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("new_proxy_password", "a\r\nb"), ("proxy_host", "a b"), ("proxy_host", ""), ("proxy_port", "0"),
-     ("proxy_port", ""), ("proxy_login", "a\nb"), ("online_keep_alive_interval", "59"), ("name", ""), ("avito_user_id", "0")],
+     ("proxy_port", ""), ("proxy_login", "a\nb"), ("online_keep_alive_interval", "59"), ("name", ""),
+     ("avito_user_id", "0")],
 )  # fmt: skip
 def test_the_form_refuses_what_the_api_refuses(root: Client, field: str, value: str) -> None:
     answer = root.post(f"{ACCOUNTS}add/", {**FORM, field: value})
