@@ -576,7 +576,7 @@ def test_the_paths_of_the_frontend_can_be_chosen(
     settings.AVITO_OAUTH_SUCCESS_PATH = "/done/{id}/{id}"
     settings.AVITO_OAUTH_ERROR_PATH = "/#/failed/{id}/{code}/{message}"
     state = opened(browser, link_for(owner, fresh))
-    answer = browser.get(CALLBACK, state=state, error="access_denied", headers={"Accept-Language": "en"})
+    answer = browser.get(CALLBACK, state=state, error="access_denied")
     *_, account_id, code, message = landed(answer).split("/")
     assert landed(answer).startswith("https://front.example/app/#/failed/")
     assert (account_id, code) == (str(fresh.pk), "access_denied")
@@ -616,7 +616,7 @@ def test_without_a_frontend_the_service_shows_a_page_of_its_own(
 
 @pytest.mark.parametrize(("language", "words"), [("en", "used already"), ("ru", 'lang="ru"')])
 def test_the_page_speaks_the_readers_language(browser: Api, fresh: Account, language: str, words: str) -> None:
-    page = browser.get(CALLBACK, state="x", headers={"Accept-Language": language})
+    page = browser.call("GET", CALLBACK, headers={"Accept-Language": language})
     assert words in page.text
 
 
