@@ -122,9 +122,9 @@ def label(source: dict[str, Any], key: str) -> str:
 
 
 def name(source: dict[str, Any], key: str) -> str:
-    """A required chat or message id: 1 to NAME_MAX characters."""
+    """A required chat or message id: 1 to NAME_MAX characters that can stand for one segment of a path."""
     value = text(source, key)
-    if not 1 <= len(value) <= NAME_MAX:
+    if not 1 <= len(value) <= NAME_MAX or value in {".", ".."} or not value.isprintable() or set(value) & set("/\\"):
         raise Unreadable(f"{key}: not an id")
     return value
 

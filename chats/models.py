@@ -165,7 +165,7 @@ class WebhookEvent(models.Model):
     avito_user_id = models.BigIntegerField(_("account's number"), null=True, blank=True)
     chat_avito_id = models.CharField(_("chat"), max_length=AVITO_ID_MAX, blank=True, default="")
     message_avito_id = models.CharField(_("message"), max_length=AVITO_ID_MAX, blank=True, default="")
-    note = models.CharField(_("note"), max_length=200, blank=True, default="", help_text="what is peculiar about it")
+    note = models.CharField(_("note"), max_length=200, blank=True, default="", help_text=_("what is peculiar about it"))
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(_("error"), blank=True, default="")

@@ -107,15 +107,16 @@ def deliver(message: Message) -> Message:
 def send_now(account: Account, *, avito_id: str, text: str, author: User | None) -> Message:
     """Send a text while somebody waits for it, ahead of what is queued. The row stands before the call is made.
 
-    Raises AccountUnusable (nothing is stored then) and AvitoError: the row is `unknown` if the text may have arrived,
-    and will be looked for; else `failed`.
+    Raises AccountUnusable, or avito.NotFound for a chat that Avito does not know: nothing is stored then. After any
+    other AvitoError the row is `unknown` if the text may have arrived, and will be looked for; else `failed`.
     """
     user_id = accounts.user_id(account)
     token = tokens.access_token(account)
+    if not Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).exists():
+        info = accounts.call(account, lambda client: client.messenger.chat(user_id, avito_id))
+        services.store_chat(info, user_id=user_id, account=account)
     with transaction.atomic():
         chat = services.chat_for(avito_id=avito_id, user_id=user_id, account=account)
-        if not chat.name:
-            services.want_sync(chat)
         message = put(chat, text=text, author=author, status=Status.SENDING)
     try:
         try:

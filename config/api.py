@@ -7,10 +7,9 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
-from django.views import defaults
+from django.views import csrf, defaults
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework.exceptions import APIException
-from rest_framework.response import Response
 
 import avito
 from avito_accounts import errors as accounts
@@ -30,12 +29,13 @@ class ApiError(APIException):
 
 
 class Handler(ExceptionHandler):
+    """drf-standardized-errors' handler, which also learns our failures and Avito's."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        return translated(super().convert_known_exceptions(exc))
+
     def convert_unhandled_exceptions(self, exc: Exception) -> APIException:
         return exc if isinstance(exc, APIException) else ApiError(500, "error", SOMETHING_BROKE)
-
-
-def exception_handler(exception: Exception, context: Any) -> Response | None:
-    return Handler(translated(exception), context).run()
 
 
 def translated(exception: Exception) -> Exception:
@@ -95,6 +95,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
         return _plain(400, "bad_request", str(_("The request makes no sense.")))
     return defaults.bad_request(request, exception)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if _is_api(request):
+        return _plain(403, "permission_denied", str(_("The CSRF token is missing or wrong.")))
+    return csrf.csrf_failure(request, reason)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

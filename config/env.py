@@ -38,7 +38,9 @@ VARIABLES = {
     "AVITO_RECONCILE_SECONDS": "how often the chats of an account are read again for webhooks that never came",
     "AVITO_TIMEOUT_SECONDS": "how long one call to Avito may take",
     "SSL_CERT_FILE": "whom to trust, for Avito and for proxies",
-    "DJANGO_SUPERUSER_USERNAME": "a superuser made at start if absent (with DJANGO_SUPERUSER_PASSWORD, _EMAIL)",
+    "DJANGO_SUPERUSER_USERNAME": "a superuser made at start if absent",
+    "DJANGO_SUPERUSER_PASSWORD": "the password of that superuser",
+    "DJANGO_SUPERUSER_EMAIL": "the address of that superuser",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "WORKER_CONCURRENCY": "threads of one worker process",
 }
@@ -74,14 +76,17 @@ def items(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in text(name, default).split(",") if item.strip()]
 
 
-def secret(name: str, *, production: bool, data_dir: Path, minimum_bytes: int = 32) -> str:
-    """A secret of at least `minimum_bytes`. Production must bring its own; in development it is made once and kept."""
+def secret(name: str, *, production: bool, data_dir: Path, several: bool = False, minimum_bytes: int = 32) -> str:
+    """A secret of at least `minimum_bytes`, or a comma list of `several`.
+
+    Production must bring its own; in development it is made once and kept.
+    """
     value = text(name)
     if not value and not production:
         value = _kept(data_dir / "secrets" / name)
     if not value:
         raise ImproperlyConfigured(f"{name} is missing. Make one with: openssl rand -base64 48")
-    for part in value.split(","):
+    for part in value.split(",") if several else [value]:
         if len(part.strip().encode()) < minimum_bytes:
             raise ImproperlyConfigured(f"{name} is too short: at least {minimum_bytes} bytes are needed.")
         if production and _looks_like_a_sample(part.strip()):

@@ -4,12 +4,16 @@ import logging
 import warnings
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 import structlog
+from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from config import embedded, env
 
@@ -29,7 +33,9 @@ if PRODUCTION and DEBUG:
 
 SECRET_KEY = env.secret("SECRET_KEY", production=PRODUCTION, data_dir=DATA_DIR)
 JWT_SECRET = env.secret("JWT_SECRET", production=PRODUCTION, data_dir=DATA_DIR)
-FIELD_ENCRYPTION_KEYS = env.secret("FIELD_ENCRYPTION_KEYS", production=PRODUCTION, data_dir=DATA_DIR).split(",")
+FIELD_ENCRYPTION_KEYS = env.secret(
+    "FIELD_ENCRYPTION_KEYS", production=PRODUCTION, data_dir=DATA_DIR, several=True
+).split(",")
 
 
 # Where we are
@@ -41,12 +47,14 @@ PUBLIC_HTTPS = PUBLIC_URL.startswith("https://")
 CORS_ALLOWED_ORIGINS = [origin.rstrip("/") for origin in env.items("CORS_ORIGIN")]
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "last-event-id", "x-request-id"]
 CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After"]
 FRONTEND_URL = env.text("FRONTEND_URL", CORS_ALLOWED_ORIGINS[0] if CORS_ALLOWED_ORIGINS else "").rstrip("/")
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS") or (
     [urlsplit(PUBLIC_URL).hostname or HOST, "127.0.0.1", "localhost"] if PRODUCTION else ["*"]
 )
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+CSRF_FAILURE_VIEW = "config.api.csrf_failure"
 
 
 # Avito
@@ -145,9 +153,10 @@ DATABASES = {
     "default": {
         **_database,
         "CONN_MAX_AGE": 0,  # Django's own pool keeps the connections
+        "CONN_HEALTH_CHECKS": True,  # those that a restart of PostgreSQL has cut are replaced unseen
         "OPTIONS": {
             **_database.get("OPTIONS", {}),  # such as sslmode, from the URL's query
-            "pool": {"min_size": 0, "max_size": env.number("DATABASE_POOL_SIZE", 20), "timeout": 10},
+            "pool": {"min_size": 0, "max_size": env.number("DATABASE_POOL_SIZE", 19), "timeout": 3},
             "connect_timeout": 5,
         },
     }
@@ -167,6 +176,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
     "socket_keepalive": not REDIS_URL.startswith("unix"),
     "health_check_interval": 15,
+    "max_retries": 0,  # of one publishing: a doorbell is not worth waiting for
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False  # a doorbell that nobody hears is no loss: the sweep finds the row
@@ -241,11 +251,15 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "api.pages.Pages",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
-    "EXCEPTION_HANDLER": "config.api.exception_handler",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "NON_FIELD_ERRORS_KEY": "nonFieldErrors",
     "COERCE_DECIMAL_TO_STRING": False,
     "DATETIME_FORMAT": "iso-8601",
 }
-DRF_STANDARDIZED_ERRORS = {"ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "config.api.Handler",
+    "ENABLE_IN_DEBUG_FOR_UNHANDLED_EXCEPTIONS": True,
+}
 SPECTACULAR_SETTINGS = {
     "TITLE": "avito-service",
     "DESCRIPTION": "A back office for companies and hosts that live off Avito.",
@@ -258,6 +272,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        f"{name}Enum": f"drf_standardized_errors.openapi_serializers.{name}Enum.choices"
+        for name in (
+            *("ValidationError", "ClientError", "ServerError", "ParseErrorCode"),
+            *(f"ErrorCode{status}" for status in (401, 403, 404, 405, 406, 415, 429, 500)),
+        )
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
         "config.schema.add_plain_paths",
@@ -302,11 +323,51 @@ X_FRAME_OPTIONS = "DENY"
 
 # The back office
 
+
+def _page(title: Any, icon: str, model: str, permission: str) -> dict[str, Any]:
+    """An entry of the sidebar, for those who may open it."""
+
+    def allowed(request: HttpRequest) -> bool:
+        from api.roles import permissions_of  # needs the apps, which need the settings
+
+        return permission in permissions_of(request.user)
+
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "permission": allowed,
+    }
+
+
 UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
     "SITE_SYMBOL": "storefront",
     "SHOW_LANGUAGES": True,
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": _("Work"),
+                "items": [
+                    _page(_("Chats"), "chat", "chats_chat", "chats.use"),
+                    _page(_("Messages"), "mail", "chats_message", "chats.use"),
+                    _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
+                ],
+            },
+            {
+                "title": _("System"),
+                "separator": True,
+                "items": [
+                    _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
+                    _page(_("People"), "person", "auth_user", "accounts.manage"),
+                    _page(_("Periodic tasks"), "schedule", "django_celery_beat_periodictask", "accounts.manage"),
+                    _page(_("Sign-in attempts"), "lock", "axes_accessattempt", "accounts.manage"),
+                ],
+            },
+        ],
+    },
 }
 
 
@@ -349,5 +410,7 @@ LOGGING = {
         # A connection that urllib3 opens is no news; at DEBUG it would write the whole URL.
         "urllib3": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        # At DEBUG it writes whole contexts, and with them addresses that carry codes and tickets.
+        "django.template": {"level": "INFO"},
     },
 }

@@ -91,6 +91,7 @@ def product(_product_address: str, avito_sandbox: Sandbox, transactional_db: Non
     settings.AVITO_OAUTH_REDIRECT_URI = f"{_product_address}/api/v1/auth/avito/callback"
     settings.AVITO_OAUTH_CLIENT_ID = "sandbox-client"
     settings.AVITO_OAUTH_CLIENT_SECRET = "sandbox-secret"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # slow by design otherwise
     return _product_address
 
 

@@ -103,7 +103,6 @@ def test_schema_names_both_ways_in(schema: Any) -> None:
     assert "cookieAuth" in schema["components"]["securitySchemes"]
 
 
-@pytest.mark.xfail(strict=True, reason="drf-standardized-errors describes errors only under its own handler")
 def test_schema_describes_errors(schema: Any) -> None:
     responses = schema["paths"]["/api/v1/accounts"]["post"]["responses"]
     assert {"201", "400"} <= set(responses)

@@ -272,9 +272,6 @@ def test_ids_of_live_chats_that_are_none_are_not_found(owner: Api, anna: Account
             assert_error(owner.post(f"{path}/send", {"text": "x"}), 404)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="messenger.send keeps the chat before it is judged: value too long for the column"
-)
 def test_chat_id_of_300_characters_is_not_found(owner: Api, anna: Account) -> None:
     answer = owner.post(f"/api/v1/messenger/accounts/{anna.pk}/chats/{'x' * 300}/send", {"text": "x"})
     assert_error(answer, 404)

@@ -79,7 +79,6 @@ def test_what_breaks_outside_of_views_has_the_same_shape(owner: Api, monkeypatch
     assert "secret" not in answer.text
 
 
-@pytest.mark.xfail(strict=True, reason="config.urls does not name config.api.bad_request as its handler400")
 def test_forged_host_is_refused_in_the_one_shape(owner: Api, settings: LazySettings) -> None:
     settings.ALLOWED_HOSTS = ["127.0.0.1"]
     assert_error(owner.call("GET", "/api/v1/accounts", headers={"Host": "evil.example"}), 400, "bad_request")
@@ -98,7 +97,6 @@ def test_forwarded_host_is_not_believed(owner: Api) -> None:
     assert answer.json()["next"].startswith(owner.base)
 
 
-@pytest.mark.xfail(strict=True, reason="settings name no CSRF_FAILURE_VIEW, so Django's own page answers")
 def test_refused_post_to_a_plain_view_is_no_html_page(nobody: Api) -> None:
     assert_error(nobody.post("/api/v1/auth/avito/callback"), 405)
 
