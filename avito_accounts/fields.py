@@ -17,9 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.db import models
 
-
-class Undecryptable(Exception):
-    """No key of FIELD_ENCRYPTION_KEYS opens this ciphertext in this row. The stored value is left as it is."""
+from avito_accounts.errors import Undecryptable as Undecryptable
 
 
 class Sealed(str):

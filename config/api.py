@@ -41,16 +41,8 @@ class Handler(ExceptionHandler):
 def translated(exception: Exception) -> Exception:
     """Our and Avito's failures as errors of the API; all others as they are."""
     match exception:
-        case accounts.AccountNotAuthorized():
-            detail: Any = _("The account is not connected to Avito. Connect it first.")
-            return ApiError(409, "account_not_authorized", detail)
-        case accounts.ReconnectRequired():
-            return ApiError(409, "reconnect_required", _("Token expired. Please reconnect."))
-        case accounts.MissingAvitoSecrets():
-            detail = _("AVITO_OAUTH_CLIENT_ID or AVITO_OAUTH_CLIENT_SECRET is missing in the environment.")
-            return ApiError(503, "missing_avito_secrets", detail)
-        case avito.AvitoError():
-            return _avito_error(exception)
+        case accounts.AccountUnusable() | avito.AvitoError():
+            return _account_error(exception)
         case OperationalError() | InterfaceError():
             log.error("database_unavailable", error=type(exception).__name__)
             return ApiError(503, "database_unavailable", _("The database does not answer. Try again soon."), 2)
@@ -59,28 +51,36 @@ def translated(exception: Exception) -> Exception:
     return exception
 
 
-def _avito_error(error: avito.AvitoError) -> ApiError:
-    match error:
-        case avito.ProxyFailed():
-            return ApiError(
-                502, "proxy_failed", _("The account's proxy failed: %(reason)s.") % {"reason": error.reason}
-            )
-        case avito.RateLimited():
-            detail: Any = _("Avito asks for a pause. Try again later.")
-            return ApiError(503, "avito_rate_limited", detail, error.retry_after_seconds or 30)
-        case avito.Invalid():
-            return ApiError(422, "avito_rejected", error.message)
-        case avito.SubscriptionRequired():
-            return ApiError(402, "avito_subscription_required", error.message)
-        case avito.Forbidden():
-            return ApiError(403, "avito_forbidden", _("Avito refuses: %(text)s") % {"text": error.message})
-        case avito.NotFound():
-            return ApiError(404, "avito_not_found", _("Avito does not know it: %(text)s") % {"text": error.message})
-        case avito.Unauthorized() | avito.InvalidGrant() | avito.InvalidClient():
-            return ApiError(409, "reconnect_required", _("Token expired. Please reconnect."))
-        case avito.TimedOut():
-            return ApiError(504, "avito_timeout", _("Avito did not answer in time."))
-    return ApiError(502, "avito_unavailable", _("Avito is not available or answered unreadably. Try again later."))
+# What each code of `accounts.code_of` means here: the status, and words with Avito's own text where that helps.
+ACCOUNT_ERRORS: dict[str, tuple[int, Any]] = {
+    "account_not_authorized": (409, _("The account is not connected to Avito. Connect it first.")),
+    "reconnect_required": (409, _("Token expired. Please reconnect.")),
+    "missing_avito_secrets": (
+        503,
+        _("AVITO_OAUTH_CLIENT_ID or AVITO_OAUTH_CLIENT_SECRET is missing in the environment."),
+    ),
+    "secrets_unreadable": (
+        503,
+        _("No key in FIELD_ENCRYPTION_KEYS opens the account's secrets. Give back the key that is missing."),
+    ),
+    "avito_rejected": (422, "%(text)s"),
+    "avito_subscription_required": (402, "%(text)s"),
+    "avito_forbidden": (403, _("Avito refuses: %(text)s")),
+    "avito_not_found": (404, _("Avito does not know it: %(text)s")),
+    "avito_rate_limited": (503, _("Avito asks for a pause. Try again later.")),
+    "avito_unavailable": (502, _("Avito is not available or answered unreadably. Try again later.")),
+    "avito_timeout": (504, _("Avito did not answer in time.")),
+    "proxy_failed": (502, _("The account's proxy failed: %(text)s.")),
+    "error": (500, SOMETHING_BROKE),
+}
+
+
+def _account_error(error: Exception) -> ApiError:
+    code = accounts.code_of(error)
+    status, words = ACCOUNT_ERRORS[code]
+    text = error.reason if isinstance(error, avito.ProxyFailed) else str(error)
+    wait = (error.retry_after_seconds or 30) if isinstance(error, avito.RateLimited) else None
+    return ApiError(status, code, words % {"text": text}, wait)
 
 
 def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:

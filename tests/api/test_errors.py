@@ -9,8 +9,11 @@ from django.conf import LazySettings
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
+import avito
+from avito_accounts.errors import AccountUnusable, code_of
 from avito_accounts.models import Account, Authorization
 from chats.models import Chat
+from config.api import ACCOUNT_ERRORS
 from config.asgi import intake
 from tests.api.conftest import assert_error
 from tests.conftest import Api
@@ -313,6 +316,30 @@ def test_dead_proxy_is_502_and_avito_is_never_asked_directly(
     anna.save()
     assert_error(colleague.get(f"/api/v1/messenger/accounts/{anna.pk}/chats"), 502, "proxy_failed")
     assert not [call for call in avito_sandbox.journal() if "messenger" in call["path"]]
+
+
+def test_secrets_that_no_key_opens_are_503_and_stay_as_they_are(
+    colleague: Api, anna: Account, settings: LazySettings
+) -> None:
+    keys, path = settings.FIELD_ENCRYPTION_KEYS, f"/api/v1/messenger/accounts/{anna.pk}/chats"
+    settings.FIELD_ENCRYPTION_KEYS = ["another key of at least thirty-two characters"]
+    error = assert_error(colleague.get(path), 503, "secrets_unreadable")
+    assert "FIELD_ENCRYPTION_KEYS" in error["detail"]
+    settings.FIELD_ENCRYPTION_KEYS = keys
+    assert colleague.get(path).status_code == 200
+
+
+def test_every_code_of_a_failure_has_a_status_and_words() -> None:
+    assert {code_of(kind()) for kind in every_kind(AccountUnusable, avito.AvitoError)} | {"error"} == set(
+        ACCOUNT_ERRORS
+    )
+
+
+def every_kind(*kinds: type[Exception]) -> Iterator[type[Exception]]:
+    for kind in kinds:
+        yield from every_kind(*kind.__subclasses__())
+        if kind is not AccountUnusable:  # never raised itself
+            yield kind
 
 
 # Without a database
