@@ -1,14 +1,14 @@
 """What becomes of a delivery: waiting events are claimed one by one and turned into chats and messages.
 
-The claim is the row's lock: no lease to time out, and a worker that is killed lets go of it at once. All of it is
-PostgreSQL; nothing here waits for Avito.
+All of it is PostgreSQL; nothing here waits for Avito. An event whose worker was killed is taken up again when its
+lease ends, and is put aside when it has ended several workers.
 """
 
 import traceback
 from datetime import timedelta
 
 import structlog
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from prometheus_client import Counter
@@ -18,12 +18,14 @@ from avito import webhooks
 from avito.messenger import is_subscription_placeholder
 from avito_accounts.models import Account
 from chats import services, tasks
-from chats.models import Chat, Message, WebhookEvent
+from chats.models import Message, WebhookEvent
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX = 5
+DEATHS_MAX = 3
+LEASE = timedelta(seconds=20)
 Status = WebhookEvent.Status
 processed = Counter("avito_webhook_events_total", "Webhook events by what became of them", ["status"])
 
@@ -37,28 +39,47 @@ def process_waiting() -> int:
 
 
 def process_next() -> bool:
-    """Claim the oldest waiting event that nobody else holds, and settle it. False when there is none."""
+    """Claim the oldest waiting event that is due, and settle it. False when there is none.
+
+    The claim is committed before the work, so that an event which kills its workers is known by its deaths.
+    """
+    event_id = _claim_next()
+    if event_id is None:
+        return False
+    try:
+        with transaction.atomic():
+            event = WebhookEvent.objects.select_for_update().get(pk=event_id)
+            if event.status == Status.RECEIVED:
+                _process(event)
+    except Exception as error:
+        if isinstance(error, OperationalError) and not connection.is_usable():
+            raise  # the database's trouble, not the event's
+        _postpone(event_id, traceback.format_exc())
+    else:
+        processed.labels(event.status).inc()
+    return True
+
+
+def _claim_next() -> int | None:
+    now = timezone.now()
     with transaction.atomic():
-        due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
+        due = Q(retry_at=None) | Q(retry_at__lte=now)
         waiting = WebhookEvent.objects.filter(due, status=Status.RECEIVED).order_by("id")
         event = waiting.select_for_update(skip_locked=True).first()
         if event is None:
-            return False
-        event.attempts += 1
-        try:
-            with transaction.atomic():
-                _process(event)
-        except OperationalError:
-            raise  # the database's trouble, not the event's
-        except Exception:
-            _postpone(event)
-    processed.labels(status=event.status).inc()
-    return True
+            return None
+        if event.deaths >= DEATHS_MAX:
+            event.settle(Status.DEAD, error=f"{event.deaths} workers died while they processed it")
+            log.error("webhook_event_kills_workers", event_id=event.pk)
+            return event.pk
+        event.attempts, event.deaths, event.retry_at = event.attempts + 1, event.deaths + 1, now + LEASE
+        event.save(update_fields=["attempts", "deaths", "retry_at"])
+        return event.pk
 
 
 def replay(events: QuerySet[WebhookEvent]) -> int:
     """Have events processed again, from the stored bytes; the number of them. Doing so changes nothing twice."""
-    count = events.order_by().update(status=Status.RECEIVED, attempts=0, retry_at=None, error="")
+    count = events.order_by().update(status=Status.RECEIVED, attempts=0, deaths=0, retry_at=None, error="")
     ring_on_commit(tasks.process_inbox)
     return count
 
@@ -67,16 +88,18 @@ def match_again() -> int:
     """Take up the unmatched events whose account has appeared meanwhile."""
     owner = Account.objects.filter(avito_user_id=OuterRef("avito_user_id"))
     found = WebhookEvent.objects.filter(Exists(owner), status=Status.UNMATCHED)
-    return found.update(status=Status.RECEIVED, attempts=0, retry_at=None)
+    return found.update(status=Status.RECEIVED, attempts=0, deaths=0, retry_at=None)
 
 
-def _postpone(event: WebhookEvent) -> None:
-    event.error = traceback.format_exc()[-4000:].replace("\0", "")
-    if event.attempts >= ATTEMPTS_MAX:
-        event.settle(Status.DEAD)
-    else:
-        event.retry_at = timezone.now() + timedelta(seconds=2**event.attempts)
-        event.save()
+def _postpone(event_id: int, trace: str) -> None:
+    with transaction.atomic():
+        event = WebhookEvent.objects.select_for_update().get(pk=event_id)
+        event.error, event.deaths = trace[-4000:].replace("\0", ""), 0
+        if event.attempts >= ATTEMPTS_MAX:
+            event.settle(Status.DEAD, error=event.error)
+        else:
+            event.retry_at = timezone.now() + timedelta(seconds=2**event.attempts)
+            event.save(update_fields=["error", "deaths", "retry_at"])
     log.error("webhook_event_failed", event_id=event.pk, attempts=event.attempts)
 
 
@@ -91,7 +114,7 @@ def _process(event: WebhookEvent) -> None:
     event.chat_avito_id = delivered.chat_id
     event.message_avito_id = delivered.message.id if delivered.message else ""
     if delivered.duplicate_keys:
-        event.note = "the body names a key twice"
+        event.note = "; ".join(filter(None, [event.note, "the body names a key twice"]))
     if delivered.kind not in {"chat", "message"}:
         event.settle(Status.IGNORED)
         return
@@ -105,7 +128,11 @@ def _process(event: WebhookEvent) -> None:
 
 
 def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | None) -> None:
-    chat = _chat_of(delivered, account)
+    said = delivered.message
+    if said is not None and is_subscription_placeholder(said.text):
+        event.settle(Status.IGNORED, note="Avito's placeholder for a missing subscription")
+        return
+    chat = services.chat_for(avito_id=delivered.chat_id, user_id=delivered.user_id or 0, account=account)
     is_new = not chat.messages_count and not chat.name
     services.describe(
         chat,
@@ -115,26 +142,11 @@ def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | No
         phone="" if chat.phone else services.phone_in(delivered.client_phone),
     )
     chat.save()
-    note = event.note
-    if delivered.message is not None:
-        if is_subscription_placeholder(delivered.message.text):
-            event.settle(Status.IGNORED, note="Avito's placeholder for a missing subscription")
-            return
-        known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=delivered.message.id).first()
-        if known is None:
-            services.remember(chat, delivered.message, received_at=event.received_at)
-        elif (known.text, known.chat_id) != (delivered.message.text, chat.pk):
+    if said is not None and services.remember(chat, said, received_at=event.received_at) is None:
+        known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=said.id).first()
+        if known is None or (known.text, known.chat_id) != (said.text, chat.pk):
             event.settle(Status.IGNORED, note="conflict: a known message id with another content")
             return
     if is_new:
         services.want_sync(chat)
-    event.settle(Status.PROCESSED, note=note, error="")
-
-
-def _chat_of(delivered: webhooks.Event, account: Account | None) -> Chat:
-    """The chat, locked. A delivery that names no account goes to the chat that has this id already."""
-    if account is None:
-        known = Chat.objects.at_avito(delivered.chat_id).first()
-        if known is not None:
-            return Chat.objects.select_for_update(of=("self",)).get(pk=known.pk)
-    return services.chat_for(avito_id=delivered.chat_id, user_id=delivered.user_id or 0, account=account)
+    event.settle(Status.PROCESSED, error="")

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 1.5  # Avito waits two
 BATCH_MAX = 500
-WAITING_MAX = 5000
+WAITING_BYTES_MAX = 64 * 1024 * 1024
 RING_PAUSE_SECONDS = 0.05
 OK = b'{"ok": true}'
 
@@ -39,8 +39,8 @@ answers = Counter("avito_webhook_answers_total", "Answers to Avito's webhooks", 
 INSERT = """
 INSERT INTO chats_webhookevent
     (digest, body, signature, request_id, received_at, status, type, chat_avito_id, message_avito_id,
-     note, attempts, error)
-SELECT digest, body, signature, request_id, received_at, 'received', '', '', '', note, 0, ''
+     note, attempts, deaths, error)
+SELECT digest, body, signature, request_id, received_at, 'received', '', '', '', note, 0, 0, ''
 FROM unnest(%b::bytea[], %b::bytea[], %b::text[], %b::text[], %b::timestamptz[], %b::text[])
     AS delivered (digest, body, signature, request_id, received_at, note)
 ORDER BY digest
@@ -72,9 +72,11 @@ class Intake:
 
     def __init__(self) -> None:
         self._waiting: list[Waiting] = []
+        self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._ringer: asyncio.Task[None] | None = None
         self._ring_again = False
+        self._hanging_up: set[asyncio.Task[None]] = set()
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
@@ -118,11 +120,12 @@ class Intake:
 
     async def _stored(self, delivery: Delivery) -> bool:
         """Whether the delivery is committed, in time to say so."""
-        if len(self._waiting) >= WAITING_MAX:
+        if self._waiting_bytes + len(delivery.body) > WAITING_BYTES_MAX:
             return False
         loop = asyncio.get_running_loop()
         waiting = Waiting(delivery, loop.create_future(), loop.time() + ANSWER_SECONDS)
         self._waiting.append(waiting)
+        self._waiting_bytes += len(delivery.body)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         try:
@@ -136,19 +139,22 @@ class Intake:
         """Write batch after batch until nobody waits."""
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            try:
-                # The oldest sets the deadline of all: who is told 503 a little early repeats a little earlier.
-                async with asyncio.timeout_at(batch[0].deadline):
-                    await self._insert([waiting.delivery for waiting in batch])
-            except Exception as error:  # whatever it was, each sender has to hear that it is not stored
-                await self._hang_up()
-                for waiting in batch:
-                    if not waiting.committed.done():
-                        waiting.committed.set_exception(NotStored(type(error).__name__))
+            self._waiting_bytes -= sum(len(waiting.delivery.body) for waiting in batch)
+            insert = asyncio.create_task(self._insert([waiting.delivery for waiting in batch]))
+            # The oldest sets the deadline of all: who is told 503 a little early repeats a little earlier.
+            patience = batch[0].deadline - asyncio.get_running_loop().time()
+            await asyncio.wait({insert}, timeout=max(patience, 0))
+            failure = "too late" if not insert.done() else _name_of(insert.exception())
+            for waiting in batch:
+                if waiting.committed.done():
+                    continue
+                if failure:
+                    waiting.committed.set_exception(NotStored(failure))
+                else:
+                    waiting.committed.set_result(None)
+            if failure:
+                self._give_up(insert)
             else:
-                for waiting in batch:
-                    if not waiting.committed.done():
-                        waiting.committed.set_result(None)
                 self._ring()
 
     async def _insert(self, deliveries: list[Delivery]) -> None:
@@ -157,11 +163,21 @@ class Intake:
         unique = {delivery.digest: delivery for delivery in deliveries}
         await self._connection.execute(INSERT, [list(column) for column in zip(*unique.values(), strict=True)])
 
-    async def _hang_up(self) -> None:
-        broken, self._connection = self._connection, None
-        if broken is not None:
-            with suppress(Exception):
-                await asyncio.wait_for(broken.close(), 1)
+    def _give_up(self, insert: asyncio.Task[None]) -> None:
+        """Leave the connection to end in its own time; the next batch opens another."""
+        hung, self._connection = self._connection, None
+        insert.cancel()
+
+        async def hang_up() -> None:
+            with suppress(asyncio.CancelledError, Exception):
+                await insert
+            if hung is not None:
+                with suppress(Exception):
+                    await hung.close()
+
+        task = asyncio.create_task(hang_up())
+        self._hanging_up.add(task)
+        task.add_done_callback(self._hanging_up.discard)
 
     def _ring(self) -> None:
         """Wake the workers; many deliveries share one ring, and a broker that is away holds up nobody."""
@@ -193,8 +209,13 @@ def _error(code: str, detail: str) -> bytes:
     return json.dumps({"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}).encode()
 
 
+def _name_of(error: BaseException | None) -> str:
+    return type(error).__name__ if error else ""
+
+
 def _connection_parameters() -> dict[str, Any]:
     """Django's own database, without Django's connection: that one belongs to threads."""
+    only_for_django = {"cursor_factory", "context", "prepare_threshold"}
     parameters = connection.get_connection_params()
-    names = ("host", "port", "dbname", "user", "password", "sslmode", "connect_timeout")
-    return {**{name: parameters[name] for name in names if parameters.get(name)}, "application_name": "intake"}
+    wanted = {name: value for name, value in parameters.items() if name not in only_for_django and value is not None}
+    return {**wanted, "application_name": "intake"}

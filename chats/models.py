@@ -96,7 +96,6 @@ class Message(models.Model):
         UNKNOWN = "unknown", _("unknown, being checked")
 
     UNSETTLED = (DeliveryStatus.QUEUED, DeliveryStatus.SENDING, DeliveryStatus.UNKNOWN)
-    ON_ITS_WAY = (DeliveryStatus.SENDING, DeliveryStatus.UNKNOWN)
 
     chat = models.ForeignKey(Chat, on_delete=models.CASCADE, related_name="messages", verbose_name=_("chat"))
     avito_user_id = models.BigIntegerField(default=0, help_text="the chat's own, so that ids are unique per account")
@@ -117,6 +116,9 @@ class Message(models.Model):
     error_code = models.CharField(max_length=50, blank=True, default="")
     error_detail = models.TextField(_("error"), blank=True, default="")
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    is_live = models.BooleanField(
+        default=False, help_text="somebody waited for it and heard of a failure: it is not sent later by itself"
+    )
     sending_at = models.DateTimeField(null=True, blank=True, help_text="when the last attempt began")
     retry_at = models.DateTimeField(null=True, blank=True, help_text="not before: the next attempt, or the next look")
     absences = models.PositiveSmallIntegerField(default=0, help_text="looks at Avito that did not find an unknown one")
@@ -142,6 +144,19 @@ class Message(models.Model):
         return f"{self.direction} {self.avito_id or self.pk}"
 
 
+class CatchUp(models.Model):
+    """How far the chats of an account have been read for webhooks that never came."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="catch_up")
+    ran_at = models.DateTimeField(help_text="when the last run began")
+    seen_until = models.DateTimeField(
+        null=True, help_text="Avito's time of the newest chat that the last whole run has seen"
+    )
+
+    def __str__(self) -> str:
+        return f"account {self.account_id}"
+
+
 class WebhookEvent(models.Model):
     """One delivery as it came: the raw bytes, and what became of them.
 
@@ -155,6 +170,8 @@ class WebhookEvent(models.Model):
         UNMATCHED = "unmatched", _("unmatched: no such account yet")
         DEAD = "dead", _("dead: cannot be used")
 
+    FOUND = ("type", "avito_user_id", "chat_avito_id", "message_avito_id", "note")
+
     digest = models.BinaryField(max_length=32, unique=True, editable=False, help_text="SHA-256 of the body")
     body = models.BinaryField(editable=False)
     signature = models.CharField(_("signature"), max_length=200, blank=True, default="", editable=False)
@@ -167,6 +184,9 @@ class WebhookEvent(models.Model):
     message_avito_id = models.CharField(_("message"), max_length=AVITO_ID_MAX, blank=True, default="")
     note = models.CharField(_("note"), max_length=200, blank=True, default="", help_text=_("what is peculiar about it"))
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    deaths = models.PositiveSmallIntegerField(
+        default=0, help_text="claims in a row that never came to an end: the worker died of it, or with it"
+    )
     retry_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(_("error"), blank=True, default="")
     processed_at = models.DateTimeField(_("processed"), null=True, blank=True)
@@ -191,6 +211,7 @@ class WebhookEvent(models.Model):
 
     def settle(self, status: "WebhookEvent.Status", **fields: Any) -> None:
         """Write down what became of the event."""
-        for name, value in {"status": status, "processed_at": timezone.now(), "retry_at": None, **fields}.items():
+        outcome = {"status": status, "processed_at": timezone.now(), "retry_at": None, "deaths": 0, **fields}
+        for name, value in outcome.items():
             setattr(self, name, value)
-        self.save()
+        self.save(update_fields=[*self.FOUND, *outcome])

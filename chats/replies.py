@@ -7,21 +7,25 @@
 
 Avito knows no idempotency key. So a call that may have taken effect is never simply repeated: the reply is `unknown`
 until the chat has been read back. Replies of one chat go out in their order; one that is not settled holds the next.
+
+Whoever writes an outcome names the state he left the row in: queued, or sending with the number of his attempt. If it
+is no longer so, somebody else has judged the reply meanwhile, and the late judgement is void.
 """
 
+import random
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 import avito
 from avito_accounts import services as accounts
 from avito_accounts import tokens
-from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
+from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, code_of
 from avito_accounts.models import Account
 from chats import services, tasks
 from chats.models import Chat, Message
@@ -33,10 +37,13 @@ Status = Message.DeliveryStatus
 ATTEMPTS_MAX = 20
 GIVE_UP_AFTER = timedelta(hours=24)
 SENDING_MARGIN = timedelta(seconds=25)
+TOKEN_PAUSE_SECONDS = 15
 FIRST_LOOK = timedelta(seconds=2)
 SECOND_LOOK = timedelta(seconds=10)
 LOOKS_NEEDED = 2
 LOOK_LEASE = timedelta(seconds=60)
+LOOK_PAUSE_MAX = timedelta(minutes=5)
+SWEPT_AT_ONCE = 50
 TRANSIENT = (avito.NoAnswer, avito.RateLimited, avito.Broken, avito.Unreadable)
 
 
@@ -53,6 +60,7 @@ def reply(chat: Chat, *, text: str, author: User | None) -> Message:
 def put(chat: Chat, *, text: str, author: User | None, status: str) -> Message:
     """A new message of ours in the chat. Needs a transaction."""
     locked = Chat.objects.select_for_update(of=("self",)).get(pk=chat.pk)
+    sending = status == Status.SENDING
     message = Message(
         chat=locked,
         avito_user_id=locked.avito_user_id,
@@ -62,8 +70,9 @@ def put(chat: Chat, *, text: str, author: User | None, status: str) -> Message:
         written_by=author,
         author_id=locked.avito_user_id or None,
         delivery_status=status,
-        sending_at=timezone.now() if status == Status.SENDING else None,
-        attempts=1 if status == Status.SENDING else 0,
+        is_live=sending,
+        sending_at=timezone.now() if sending else None,
+        attempts=1 if sending else 0,
     )
     message.save(force_insert=True)
     services.add_to_chat(locked, message)
@@ -75,40 +84,44 @@ def can_write(account: Account) -> bool:
     return account.has_own_keys if authorization is None else not authorization.dead_reason
 
 
-def deliver(message: Message) -> Message:
+def deliver(message: Message) -> None:
     """Send a queued reply, if it is its turn and nobody else does. Its row tells the outcome."""
+    if not _whose_turn_it_is().filter(pk=message.pk).exists():
+        return
     account = message.chat.account
     if account is None:
-        _settle(message, Status.FAILED, code="account_not_authorized", detail="The chat has no account any more.")
-        return message
+        _settle(_queued(message), Status.FAILED, code="account_not_authorized")
+        return
     token: str | None = None
     for _attempt in range(2):
         try:
             token = tokens.access_token(account, rejected=token)
             user_id = accounts.user_id(account)
         except (AccountUnusable, avito.AvitoError) as error:
-            _not_sent(message, error)
-            return message
+            _judge(message, _queued(message), error)
+            return
         if not _claim(message):
-            return message
+            return
         try:
             _send(message, accounts.client_for(account, token), user_id)
         except avito.Unauthorized:
-            _settle(message, Status.QUEUED)  # refused, so not done: once more with another token
-            continue
+            if not _settle(_sending(message), Status.QUEUED):  # refused, so not done: once more with another token
+                return
         except avito.AvitoError as error:
-            _not_sent(message, error)
-        return message
-    tokens.flag(account)
-    _settle(message, Status.FAILED, code="reconnect_required", detail="Avito refuses the account's fresh token.")
-    return message
+            _judge(message, _sending(message), error)
+            return
+        else:
+            return
+    _settle(_queued(message), Status.FAILED, code="reconnect_required")
+    ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
 def send_now(account: Account, *, avito_id: str, text: str, author: User | None) -> Message:
     """Send a text while somebody waits for it, ahead of what is queued. The row stands before the call is made.
 
     Raises AccountUnusable, or avito.NotFound for a chat that Avito does not know: nothing is stored then. After any
-    other AvitoError the row is `unknown` if the text may have arrived, and will be looked for; else `failed`.
+    other AvitoError the row is `unknown` if the text may have arrived, and will be looked for; else `failed`. Whoever
+    waited has heard of the failure, so it is never sent again by itself.
     """
     user_id = accounts.user_id(account)
     token = tokens.access_token(account)
@@ -123,55 +136,48 @@ def send_now(account: Account, *, avito_id: str, text: str, author: User | None)
             _send(message, accounts.client_for(account, token), user_id)
         except avito.Unauthorized:
             fresh = tokens.access_token(account, rejected=token)
+            if _sending(message).update(sending_at=timezone.now()) != 1:
+                raise avito.TimedOut("renewing the token took so long that the message is being looked for") from None
             _send(message, accounts.client_for(account, fresh), user_id)
     except (AccountUnusable, avito.AvitoError) as error:
         maybe_done = isinstance(error, avito.AvitoError) and error.maybe_done
-        _settle(
-            message,
-            Status.UNKNOWN if maybe_done else Status.FAILED,
-            code=type(error).__name__,
-            detail=str(error)[:500],
-            retry_in=FIRST_LOOK if maybe_done else None,
-        )
+        status, wait = (Status.UNKNOWN, FIRST_LOOK) if maybe_done else (Status.FAILED, None)
+        _settle(_sending(message), status, code=code_of(error), detail=str(error), retry_in=wait)
         raise
-    return message
-
-
-def _send(message: Message, client: avito.Client, user_id: int) -> None:
-    """The call itself. Claimed beforehand; its success is stored at once."""
-    sent = client.messenger.send_text(user_id, message.chat.avito_id, message.text)
-    services.mark_sent(message, avito_id=sent.id)
     message.refresh_from_db()
+    return message
 
 
 def look_again(message: Message) -> None:
     """Read the chat of an `unknown` reply: there it is, or it is missing once more."""
     now = timezone.now()
-    due = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN, retry_at__lte=now)
-    if due.update(retry_at=now + LOOK_LEASE) != 1:
+    unknown = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN)
+    if unknown.filter(retry_at__lte=now).update(retry_at=now + LOOK_LEASE) != 1:
         return
-    if message.chat.account is None:
-        _settle(message, Status.FAILED, code="account_not_authorized", detail="The chat has no account any more.")
+    given_up = now - (message.sending_at or message.created_at) > GIVE_UP_AFTER
+    if message.chat.account is None or given_up:
+        _settle(unknown, Status.FAILED, code="outcome_unknown", detail="Whether it arrived could not be found out.")
+        ring_on_commit(tasks.deliver_next, message.chat_id)
         return
     try:
-        services.read_chat(message.chat)  # finding it there settles it
+        was_read = services.read_chat(message.chat)  # finding it there settles it
+    except (avito.NotFound, avito.Forbidden) as error:
+        _settle(unknown, Status.FAILED, code="outcome_unknown", detail=str(error))
+        ring_on_commit(tasks.deliver_next, message.chat_id)
+        return
     except (avito.AvitoError, AccountUnusable) as error:
         log.warning("reply_look_failed", message_id=message.pk, error=type(error).__name__)
-        Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN).update(retry_at=now + SECOND_LOOK)
+        was_read = False
+    if not was_read:
+        waited = now - (message.sending_at or now)
+        unknown.update(retry_at=now + max(SECOND_LOOK, min(waited / 2, LOOK_PAUSE_MAX)))
         return
-    with transaction.atomic():
-        missing = Message.objects.select_for_update().filter(pk=message.pk, delivery_status=Status.UNKNOWN).first()
-        if missing is None:
-            return
-        missing.absences += 1
-        if missing.absences < LOOKS_NEEDED:
-            missing.retry_at = now + SECOND_LOOK
-            missing.save(update_fields=["absences", "retry_at"])
-            return
-        missing.absences = 0
-        missing.save(update_fields=["absences"])
-    log.info("reply_did_not_arrive", message_id=message.pk)
-    _requeue_or_fail(message, code="not_delivered", detail="The chat was read twice and does not hold it.")
+    if message.absences + 1 < LOOKS_NEEDED:
+        unknown.update(absences=message.absences + 1, retry_at=now + SECOND_LOOK)
+        return
+    if unknown.update(absences=0) == 1:
+        log.info("reply_did_not_arrive", message_id=message.pk)
+        _repeat_or_fail(message, unknown, code="not_delivered", detail="The chat was read twice and does not hold it.")
 
 
 def presume_lost() -> int:
@@ -189,6 +195,7 @@ def retry(message: Message) -> bool:
     changed = failed.update(
         delivery_status=Status.QUEUED,
         attempts=0,
+        is_live=False,
         retry_at=None,
         error_code="",
         error_detail="",
@@ -201,12 +208,12 @@ def retry(message: Message) -> bool:
 
 def due_for_delivery() -> list[int]:
     """Queued replies whose turn it is."""
-    return list(_whose_turn_it_is().order_by("id").values_list("pk", flat=True)[:200])
+    return list(_whose_turn_it_is().order_by("id").values_list("pk", flat=True)[:SWEPT_AT_ONCE])
 
 
 def due_for_a_look() -> list[int]:
     due = Message.objects.filter(delivery_status=Status.UNKNOWN, retry_at__lte=timezone.now())
-    return list(due.order_by("retry_at").values_list("pk", flat=True)[:200])
+    return list(due.order_by("retry_at").values_list("pk", flat=True)[:SWEPT_AT_ONCE])
 
 
 def next_of(chat_id: int) -> Message | None:
@@ -219,45 +226,69 @@ def _whose_turn_it_is() -> QuerySet[Message]:
     return Message.objects.filter(due, ~Exists(ahead), delivery_status=Status.QUEUED)
 
 
+def _queued(message: Message) -> QuerySet[Message]:
+    """The row, if it still waits for the attempt that its reader has in mind."""
+    return Message.objects.filter(pk=message.pk, delivery_status=Status.QUEUED, attempts=message.attempts)
+
+
+def _sending(message: Message) -> QuerySet[Message]:
+    """The row, if our own attempt is still the one under way."""
+    return Message.objects.filter(pk=message.pk, delivery_status=Status.SENDING, attempts=message.attempts)
+
+
 def _claim(message: Message) -> bool:
-    now = timezone.now()
-    mine = _whose_turn_it_is().filter(pk=message.pk)
-    return bool(
-        mine.update(delivery_status=Status.SENDING, sending_at=now, retry_at=None, attempts=F("attempts") + 1) == 1
+    mine = _whose_turn_it_is().filter(pk=message.pk, attempts=message.attempts)
+    claimed = mine.update(
+        delivery_status=Status.SENDING, sending_at=timezone.now(), retry_at=None, attempts=message.attempts + 1
     )
+    message.attempts += claimed
+    return claimed == 1
 
 
-def _not_sent(message: Message, error: Exception) -> None:
-    """Judge a failure: perhaps done, surely not done and worth another try, or refused."""
-    code, detail = type(error).__name__, str(error)[:500]
-    log.warning("reply_not_sent", message_id=message.pk, error=code)
+def _send(message: Message, client: avito.Client, user_id: int) -> None:
+    """The call itself. Claimed beforehand; its success is stored at once."""
+    tokens.release_connection()
+    sent = client.messenger.send_text(user_id, message.chat.avito_id, message.text)
+    services.mark_sent(message, avito_id=sent.id)
+
+
+def _judge(message: Message, held: QuerySet[Message], error: Exception) -> None:
+    """A failure: perhaps done, surely not done and worth another try, or refused."""
+    log.warning("reply_not_sent", message_id=message.pk, error=type(error).__name__)
+    code, detail = code_of(error), str(error)
     if isinstance(error, avito.AvitoError) and error.maybe_done:
-        _settle(message, Status.UNKNOWN, code=code, detail=detail, retry_in=FIRST_LOOK)
+        _settle(held, Status.UNKNOWN, code=code, detail=detail, retry_in=FIRST_LOOK)
     elif isinstance(error, TRANSIENT):
-        wait = error.retry_after_seconds if isinstance(error, avito.AvitoError) else None
-        _requeue_or_fail(message, code=code, detail=detail, wait_seconds=wait)
-    else:
-        _settle(message, Status.FAILED, code=code, detail=detail)
+        _repeat_or_fail(message, held, code=code, detail=detail, wait_seconds=error.retry_after_seconds)
+    elif _settle(held, Status.FAILED, code=code, detail=detail):
         ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
-def _requeue_or_fail(message: Message, *, code: str, detail: str, wait_seconds: int | None = None) -> None:
-    message.refresh_from_db(fields=["attempts"])
-    if timezone.now() - message.created_at > GIVE_UP_AFTER or message.attempts >= ATTEMPTS_MAX:
-        _settle(message, Status.FAILED, code=code, detail=detail)
+def _repeat_or_fail(
+    message: Message, held: QuerySet[Message], *, code: str, detail: str, wait_seconds: int | None = None
+) -> None:
+    too_late = timezone.now() - message.created_at > GIVE_UP_AFTER
+    if message.is_live or too_late or message.attempts >= ATTEMPTS_MAX:
+        _settle(held, Status.FAILED, code=code, detail=detail)
+        ring_on_commit(tasks.deliver_next, message.chat_id)
         return
-    pause = timedelta(seconds=wait_seconds or min(300, 2 ** min(message.attempts, 8)))
-    _settle(message, Status.QUEUED, code=code, detail=detail, retry_in=pause)
+    if wait_seconds is None:
+        # Without an attempt of our own it was the token that failed: let it rest, and not all chats at once.
+        wait_seconds = min(300, 2**message.attempts) if message.attempts else TOKEN_PAUSE_SECONDS
+    pause = timedelta(seconds=wait_seconds * random.uniform(1, 1.3))  # noqa: S311  spreads load, hides nothing
+    _settle(held, Status.QUEUED, code=code, detail=detail, retry_in=pause)
 
 
 def _settle(
-    message: Message, status: str, *, code: str = "", detail: str = "", retry_in: timedelta | None = None
-) -> None:
-    """Write the outcome, unless the chat's echo has already shown that it arrived."""
-    Message.objects.filter(pk=message.pk, delivery_status__in=Message.UNSETTLED).update(
-        delivery_status=status,
-        error_code=code,
-        error_detail=detail,
-        retry_at=timezone.now() + retry_in if retry_in else None,
+    held: QuerySet[Message], status: str, *, code: str = "", detail: str = "", retry_in: timedelta | None = None
+) -> bool:
+    """Write the outcome, if the row is still as its holder left it."""
+    return (
+        held.update(
+            delivery_status=status,
+            error_code=code,
+            error_detail=detail[:500],
+            retry_at=timezone.now() + retry_in if retry_in else None,
+        )
+        == 1
     )
-    message.refresh_from_db()

@@ -7,8 +7,8 @@ from typing import Any
 import phonenumbers
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 import avito
@@ -20,7 +20,7 @@ from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account
 from chats import tasks
-from chats.models import Chat, Message
+from chats.models import CatchUp, Chat, Message
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -29,28 +29,39 @@ SYNC_LEASE = timedelta(minutes=2)
 SYNC_FAILURES_MAX = 12
 CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
 IMPORTED_CHATS_MAX = 100
+CHAT_TYPES = ("u2i", "u2u", "a2u")
+
+
+def lock_id(avito_id: str) -> None:
+    """Be the only one who looks up or makes chats with this id until the transaction ends.
+
+    Two deliveries of one message, of which one names no account, would otherwise not see each other's new chat.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [avito_id])
 
 
 def chat_for(*, avito_id: str, user_id: int, account: Account | None) -> Chat:
     """The chat, locked; made if it is new. Needs a transaction.
 
-    A chat that was entered by hand, before Avito named its account, becomes this account's.
+    `user_id` 0 is for deliveries that name no account: they join the chat that has the id. A chat that was announced
+    without an account becomes the property of the account that speaks in it.
     """
-    chats = Chat.objects.select_for_update(of=("self",))
-    chat = chats.filter(avito_id=avito_id, avito_user_id=user_id).first()
-    if chat is None and user_id:
-        unowned = chats.filter(avito_id=avito_id, avito_user_id=0).filter(Q(account=None) | Q(account=account)).first()
+    lock_id(avito_id)
+    chats = Chat.objects.select_for_update(of=("self",)).filter(avito_id=avito_id)
+    if not user_id:
+        chat = chats.order_by("-activity_at").first()
+    else:
+        chat = chats.filter(avito_user_id=user_id).first()
+        unowned = None if chat else chats.filter(avito_user_id=0).filter(Q(account=None) | Q(account=account)).first()
         if unowned is not None:
             unowned.avito_user_id = user_id
             unowned.save(update_fields=["avito_user_id", "updated_at"])
             unowned.messages.update(avito_user_id=user_id)
             chat = unowned
     if chat is None:
-        Chat.objects.bulk_create(
-            [Chat(avito_id=avito_id, avito_user_id=user_id, account=account)], ignore_conflicts=True
-        )
-        chat = chats.get(avito_id=avito_id, avito_user_id=user_id)
-    if account is not None and chat.account_id != account.pk:
+        chat = Chat.objects.create(avito_id=avito_id, avito_user_id=user_id, account=account)
+    elif account is not None and chat.account_id != account.pk:
         chat.account = account
         chat.save(update_fields=["account", "updated_at"])
     return chat
@@ -134,10 +145,10 @@ def _bring_up_to_date(chat: Chat, known: Message, seen: AvitoMessage | webhooks.
 
 
 def _reply_on_its_way(chat: Chat, text: str, created_at: datetime) -> Message | None:
-    """The oldest reply of this chat that may be the message which Avito shows."""
+    """The oldest reply of this chat that may be the message which Avito shows: it has been tried, and not settled."""
     return (
         chat.messages.filter(
-            delivery_status__in=Message.ON_ITS_WAY,
+            delivery_status__in=Message.UNSETTLED,
             avito_id=None,
             text=text,
             sending_at__lte=created_at + CLOCK_SKEW,
@@ -148,32 +159,52 @@ def _reply_on_its_way(chat: Chat, text: str, created_at: datetime) -> Message | 
 
 
 def mark_sent(message: Message, *, avito_id: str) -> None:
-    """A reply has arrived as `avito_id`. Any row that was made of its echo meanwhile gives way to it."""
+    """A reply has arrived as `avito_id`. The answer to our own call knows better than any guess from an echo."""
     with transaction.atomic():
         chat = Chat.objects.select_for_update().get(pk=message.chat_id)
         mine = Message.objects.select_for_update().get(pk=message.pk)
+        if mine.avito_id == avito_id:
+            return
+        _make_way(chat, mine, avito_id)
         if mine.avito_id is not None:
-            return  # the echo has settled it already
-        echoes = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=avito_id).exclude(pk=mine.pk)
-        if echoes.filter(written_by=None, attempts=0).delete()[0]:
-            Chat.objects.filter(pk=chat.pk).update(messages_count=F("messages_count") - 1)
-        Message.objects.filter(pk=mine.pk).update(
-            delivery_status=Message.DeliveryStatus.SENT,
-            avito_id=avito_id,
-            avito_user_id=chat.avito_user_id,
-            error_code="",
-            error_detail="",
-            retry_at=None,
+            # An echo of the same words was taken for this one; whose it was, the chat will show.
+            chat.sync_due_at = timezone.now()
+        mine.avito_id, mine.avito_user_id = avito_id, chat.avito_user_id
+        mine.delivery_status, mine.retry_at = Message.DeliveryStatus.SENT, None
+        mine.error_code = mine.error_detail = ""
+        mine.save(
+            update_fields=["avito_id", "avito_user_id", "delivery_status", "retry_at", "error_code", "error_detail"]
         )
+        chat.save(update_fields=["sync_due_at", "messages_count", "last_message", "updated_at"])
     ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
+def _make_way(chat: Chat, mine: Message, avito_id: str) -> None:
+    """Free the id that is now known to be `mine`. Changes the locked chat without saving it."""
+    rows = Message.objects.select_for_update().filter(avito_user_id=chat.avito_user_id, avito_id=avito_id)
+    other = rows.exclude(pk=mine.pk).first()
+    if other is None:
+        return
+    if other.attempts:  # another reply with the same words, settled by an echo that was not its own
+        other.avito_id, other.delivery_status, other.retry_at = None, Message.DeliveryStatus.UNKNOWN, timezone.now()
+        other.save(update_fields=["avito_id", "delivery_status", "retry_at"])
+        return
+    if chat.last_message_id == other.pk:
+        chat.last_message = mine
+    chat.messages_count -= 1
+    other.delete()
+
+
 def mark_read(chat: Chat) -> None:
-    """Everything in this chat has been read here; Avito is told too, when the account can."""
-    if chat.account is not None:
+    """Everything in this chat has been read here; Avito is told too, when the account can. Raises AvitoError."""
+    mark_read_here(chat)
+    if chat.account is None:
+        return
+    try:
         user_id = accounts.user_id(chat.account)
         accounts.call(chat.account, lambda client: client.messenger.mark_read(user_id, chat.avito_id))
-    mark_read_here(chat)
+    except AccountUnusable as error:
+        log.info("chat_read_here_only", chat_id=chat.pk, error=type(error).__name__)
 
 
 def mark_read_here(chat: Chat) -> None:
@@ -224,17 +255,22 @@ def sync_chat(chat: Chat) -> None:
         mine.update(sync_due_at=None, sync_failures=0)
 
 
-def read_chat(chat: Chat) -> None:
-    """Fetch chat and messages, then store them in one transaction. Raises AvitoError, AccountUnusable."""
+def read_chat(chat: Chat) -> bool:
+    """Fetch chat and messages, then store them in one transaction; False when Avito does not show the messages.
+
+    Raises AvitoError, AccountUnusable.
+    """
     account = chat.account
     assert account is not None  # noqa: S101  the callers ask only for chats of an account
     user_id = accounts.user_id(account)
     info = accounts.call(account, lambda client: client.messenger.chat(user_id, chat.avito_id))
     try:
-        messages = accounts.call(account, lambda client: client.messenger.messages(user_id, chat.avito_id)).messages
+        page = accounts.call(account, lambda client: client.messenger.messages(user_id, chat.avito_id))
     except avito.SubscriptionRequired:  # without it Avito shows the chat, but not what was said
-        messages = ()
-    store_chat(info, user_id=user_id, account=account, messages=messages)
+        store_chat(info, user_id=user_id, account=account)
+        return False
+    store_chat(info, user_id=user_id, account=account, messages=page.messages)
+    return True
 
 
 def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tuple[AvitoMessage, ...] = ()) -> Chat:
@@ -242,7 +278,8 @@ def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tup
     buyer = next((user for user in info.users if user.id != user_id), None)
     with transaction.atomic():
         chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
-        describe(chat, chat_type=info.id.partition("-")[0] if "-" in info.id else "", avito_updated_at=info.updated_at)
+        kind = info.id.partition("-")[0]
+        describe(chat, avito_updated_at=info.updated_at, chat_type=kind if kind in CHAT_TYPES else "")
         if buyer is not None and not chat.name:
             chat.name = buyer.name[:255]
         if info.item is not None:
@@ -253,23 +290,34 @@ def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tup
 
 
 def reconcile(account: Account) -> None:
-    """Find the chats that changed at Avito since we looked, and have them read: webhooks may have been lost.
+    """Find the chats that changed at Avito since the last whole run, and have them read: webhooks may have been lost.
 
-    The first run after connecting takes the newest IMPORTED_CHATS_MAX chats.
+    All pages are seen before anything is marked, so a run that fails halfway leaves the next one the same work. The
+    first run takes the newest IMPORTED_CHATS_MAX chats.
     """
     user_id = accounts.user_id(account)
-    held = dict(Chat.objects.filter(avito_user_id=user_id).values_list("avito_id", "avito_updated_at"))
-    offset = 0
+    since = CatchUp.objects.get(account=account).seen_until
+    found: dict[str, datetime] = {}
     while True:
-        page = accounts.call(account, lambda client, at=offset: client.messenger.chats(user_id, offset=at))  # type: ignore[misc]
-        changed = [info for info in page.chats if (held.get(info.id) or _LONG_AGO) < info.updated_at]
-        for info in changed:
+        offset = len(found)
+        page = accounts.call(
+            account,
+            lambda client, at=offset: client.messenger.chats(user_id, offset=at, chat_types=("u2i", "u2u")),  # type: ignore[misc]
+        )
+        found.update({info.id: info.updated_at for info in page.chats})
+        reached = since is not None and any(info.updated_at < since for info in page.chats)
+        enough = since is None and len(found) >= IMPORTED_CHATS_MAX
+        # Newest first: behind a chat older than the last run there is no news.
+        if reached or enough or not page.has_more or len(found) == offset or len(found) > OFFSET_MAX:
+            break
+    held = dict(Chat.objects.filter(avito_user_id=user_id).values_list("avito_id", "avito_updated_at"))
+    for avito_id, updated_at in found.items():
+        is_news = since is None or updated_at >= since
+        if is_news and (held.get(avito_id) or _LONG_AGO) < updated_at:
             with transaction.atomic():
-                want_sync(chat_for(avito_id=info.id, user_id=user_id, account=account))
-        offset += len(page.chats)
-        # Newest first: a page without news has none behind it.
-        if not changed or not page.has_more or not held or offset > OFFSET_MAX:
-            return
+                want_sync(chat_for(avito_id=avito_id, user_id=user_id, account=account))
+    if found:
+        CatchUp.objects.filter(account=account).update(seen_until=max(found.values()))
 
 
 def store_messages(account: Account, avito_id: str, messages: Iterable[AvitoMessage]) -> None:
@@ -283,9 +331,17 @@ def store_messages(account: Account, avito_id: str, messages: Iterable[AvitoMess
                 remember(chat, message, received_at=timezone.now())
 
 
-def accounts_to_reconcile() -> Any:
+def accounts_to_reconcile() -> QuerySet[Account]:
     before = timezone.now() - timedelta(seconds=settings.AVITO_RECONCILE_SECONDS)
-    return Account.objects.authorized().filter(Q(reconciled_at=None) | Q(reconciled_at__lt=before))
+    return Account.objects.authorized().filter(Q(catch_up=None) | Q(catch_up__ran_at__lt=before))
+
+
+def claim_reconcile(account: Account) -> bool:
+    """Be the one who reads this account's chats now."""
+    now = timezone.now()
+    before = now - timedelta(seconds=settings.AVITO_RECONCILE_SECONDS)
+    _row, is_first = CatchUp.objects.get_or_create(account=account, defaults={"ran_at": now})
+    return is_first or CatchUp.objects.filter(account=account, ran_at__lt=before).update(ran_at=now) == 1
 
 
 _LONG_AGO = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -7,7 +7,6 @@ from celery import shared_task
 from django.utils import timezone
 
 from avito_accounts import services as accounts
-from avito_accounts.models import Account
 from chats import inbox, replies, services
 from chats.models import Chat, Message
 from doorbell import ring, ring_or_run
@@ -54,7 +53,7 @@ def look_again(message_id: int) -> None:
 def reconcile(account_id: int) -> None:
     """Make good the webhooks that never came, for one account."""
     account = services.accounts_to_reconcile().filter(pk=account_id).first()
-    if account is None or not _claim_reconcile(account):
+    if account is None or not services.claim_reconcile(account):
         return
     accounts.try_quietly(services.reconcile, account)
 
@@ -84,8 +83,3 @@ def sweep_chats() -> None:
 
 def _message(message_id: int) -> Message | None:
     return Message.objects.select_related("chat__account__authorization").filter(pk=message_id).first()
-
-
-def _claim_reconcile(account: Account) -> bool:
-    mine = Account.objects.filter(pk=account.pk, reconciled_at=account.reconciled_at)
-    return mine.update(reconciled_at=timezone.now()) == 1

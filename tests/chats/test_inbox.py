@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from avito_accounts.models import Account
 from chats import inbox, tasks
@@ -218,3 +219,44 @@ def test_a_phone_that_the_client_writes_fills_an_empty_field_only(account: Accou
     deliver(nobody, message_event(content={"text": "звоните 8 916 123 45 67"}))
     deliver(nobody, message_event(content={"text": "или +7 495 123-45-67"}))
     assert Chat.objects.get().phone == "+79161234567"
+
+
+def test_both_bodies_of_one_message_at_once_are_one_chat_and_one_message(account: Account, product: str) -> None:
+    def both(number: int) -> list[dict[str, Any]]:
+        chat_id, message_id = f"u2i-{number}", f"m-{number}"
+        old = legacy(chat_id=chat_id, message={"id": message_id, "text": "Добрый день", "author_id": 520000009})
+        del old["user_id"]
+        return [old, message_event(id=message_id, chat_id=chat_id, content={"text": "Добрый день"})]
+
+    api = Api(product)
+    for number in range(30):
+        for event in both(number):
+            assert api.post(MAIN, event).status_code == 200
+
+    def work(_number: int) -> None:
+        tasks.process_inbox()
+        connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    tasks.process_inbox()
+    assert (Chat.objects.count(), Message.objects.count()) == (30, 30)
+    assert set(Chat.objects.values_list("account_id", "messages_count")) == {(account.pk, 1)}
+
+
+def test_an_event_that_kills_its_workers_is_put_aside_and_the_rest_is_done(account: Account, nobody: Api) -> None:
+    nobody.post(MAIN, message_event())
+    nobody.post(MAIN, message_event(chat_id="u2i-behind"))
+    killer, behind = WebhookEvent.objects.order_by("id")
+    for _death in range(inbox.DEATHS_MAX):
+        assert inbox._claim_next() == killer.pk  # a worker claims it and is never heard of again
+        tasks.process_inbox()
+        WebhookEvent.objects.filter(pk=killer.pk).update(retry_at=timezone.now())
+    tasks.process_inbox()
+    killer.refresh_from_db()
+    behind.refresh_from_db()
+    assert (killer.status, behind.status) == ("dead", "processed")
+    assert "workers died" in killer.error
+    inbox.replay(WebhookEvent.objects.filter(pk=killer.pk))
+    tasks.process_inbox()
+    assert set(statuses()) == {"processed"}

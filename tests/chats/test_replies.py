@@ -14,7 +14,7 @@ from django.db import connections
 from django.utils import timezone
 
 from avito_accounts.models import Account, Authorization
-from chats import replies, tasks
+from chats import replies, services, tasks
 from chats.models import Chat, Message
 from tests.avito_accounts.test_tokens import ROOT, product_environment
 from tests.chats.test_intake import MAIN, message_event
@@ -93,10 +93,10 @@ def test_what_avito_surely_did_not_take_is_sent_later(chat: Chat, colleague: Api
     row = Message.objects.get()
     assert row.delivery_status == "queued"
     assert row.retry_at is not None
-    assert 5 <= (row.retry_at - timezone.now()).total_seconds() <= 7
+    assert 5 <= (row.retry_at - timezone.now()).total_seconds() <= 10
     tasks.deliver(queued["id"])
     assert at_avito(avito_sandbox, chat) == []  # Avito asked for a pause
-    later(10)
+    later(12)
     tasks.deliver(queued["id"])
     assert at_avito(avito_sandbox, chat) == ["Свободно"]
 
@@ -266,3 +266,142 @@ def test_reading_a_chat_marks_it_here_and_at_avito(chat: Chat, colleague: Api, a
     assert colleague.get(f"/api/v1/avito/chats/{chat.avito_id}").json()["unreadCount"] == 0
     [at_sandbox] = [row for row in avito_sandbox.control("GET", "/chats") if row["chatId"] == chat.avito_id]
     assert at_sandbox["unread"] == 0
+
+
+def test_a_second_bell_does_not_make_an_unknown_reply_a_queued_one(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("silence", SEND, apply="before", times=1, method="POST")
+    tasks.deliver(queued["id"])
+    Authorization.objects.update(expires_at=timezone.now(), refresh_at=timezone.now())
+    avito_sandbox.fault("status", "/token$", status=503)
+    tasks.deliver(queued["id"])
+    assert Message.objects.get().delivery_status == "unknown"
+    avito_sandbox.control("DELETE", "/faults")
+    for _each in range(3):
+        later(30)
+        tasks.deliver(queued["id"])
+        tasks.look_again(queued["id"])
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_a_late_outcome_of_an_attempt_that_others_have_judged_is_void(chat: Chat, colleague: Api) -> None:
+    queued = reply(colleague, chat)
+    stale = Message.objects.select_related("chat__account__authorization").get(pk=queued["id"])
+    Message.objects.update(attempts=1)  # somebody else has tried meanwhile
+    replies.deliver(stale)
+    assert Message.objects.get().attempts == 1
+
+
+def test_a_chat_whose_messages_avito_does_not_show_proves_nothing(
+    short_of_patience: None, chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.fault("silence", SEND, apply="before", times=1, method="POST")
+    tasks.deliver(queued["id"])
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
+    for _each in range(4):
+        later(300)
+        tasks.look_again(queued["id"])
+    assert Message.objects.get().delivery_status == "unknown"
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=True)
+    later(300)
+    tasks.look_again(queued["id"])
+    assert Message.objects.get().delivery_status == "sent"
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+def test_an_echo_settles_a_reply_that_is_about_to_be_sent_again(
+    short_of_patience: None, chat: Chat, colleague: Api, nobody: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    now = timezone.now()
+    Message.objects.update(attempts=1, sending_at=now - timedelta(seconds=20), retry_at=now + timedelta(seconds=30))
+    echo = message_event(
+        id="late", chat_id=chat.avito_id, author_id=ANNA, content={"text": "Свободно"}, created=int(time.time())
+    )
+    nobody.post(MAIN, echo)
+    tasks.process_inbox()
+    later(60)
+    tasks.deliver(queued["id"])
+    row = Message.objects.get()
+    assert (row.delivery_status, row.avito_id) == ("sent", "late")
+    assert at_avito(avito_sandbox, chat) == []
+
+
+def test_two_equal_replies_whose_echoes_are_mixed_up_end_as_two_messages(chat: Chat) -> None:
+    first, second = (
+        make_message(
+            chat,
+            avito_id=None,
+            direction="outbound",
+            text="Да",
+            delivery_status="sending",
+            attempts=1,
+            sending_at=timezone.now(),
+        )
+        for _each in range(2)
+    )
+    services.mark_sent(first, avito_id="b")  # the second one's echo, taken for the first
+    services.mark_sent(second, avito_id="b")
+    services.mark_sent(first, avito_id="a")
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert [(row.avito_id, row.delivery_status) for row in (first, second)] == [("a", "sent"), ("b", "sent")]
+
+
+def test_an_echo_in_other_words_gives_way_to_the_reply_and_the_chat_still_shows_it(
+    anna: Account, chat: Chat, colleague: Api
+) -> None:
+    queued = reply(colleague, chat, "Да")
+    tasks.deliver(queued["id"])
+    sent = Message.objects.get()
+    Message.objects.update(avito_id=None, delivery_status="sending")
+    echo = make_message(chat, avito_id=sent.avito_id, direction="outbound", text="Да.", delivery_status="sent")
+    Chat.objects.update(last_message=echo, messages_count=2)
+    services.mark_sent(sent, avito_id=str(sent.avito_id))
+    [shown] = colleague.get("/api/v1/avito/chats").json()["results"]
+    assert (shown["lastMessage"]["text"], shown["messagesCount"]) == ("Да", 1)
+
+
+def test_a_reply_whose_outcome_nobody_can_find_out_does_not_hold_its_chat_for_ever(
+    chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    first, second = (reply(colleague, chat, text)["id"] for text in ("раз", "два"))
+    long_ago = timezone.now() - timedelta(days=2)
+    Message.objects.filter(pk=first).update(
+        delivery_status="unknown", attempts=1, sending_at=long_ago, retry_at=long_ago, created_at=long_ago
+    )
+    tasks.look_again(first)
+    assert Message.objects.get(pk=first).delivery_status == "failed"
+    tasks.deliver(second)
+    assert at_avito(avito_sandbox, chat) == ["два"]
+
+
+def test_a_failing_token_is_not_asked_for_again_at_once(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    queued = reply(colleague, chat)
+    Authorization.objects.update(expires_at=timezone.now(), refresh_at=timezone.now())
+    avito_sandbox.fault("status", "/token$", status=503)
+    for _each in range(5):
+        tasks.deliver(queued["id"])
+    assert len([row for row in avito_sandbox.journal() if row["path"] == "/token"]) == 2  # one was the connecting
+    assert Message.objects.get().delivery_status == "queued"
+
+
+def test_errors_of_a_reply_have_the_codes_of_the_api(chat: Chat, colleague: Api, avito_sandbox: Sandbox) -> None:
+    queued = reply(colleague, chat)
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
+    tasks.deliver(queued["id"])
+    [shown] = colleague.get(f"/api/v1/avito/chats/{chat.avito_id}/messages").json()["results"]
+    assert shown["error"]["code"] == "avito_subscription_required"
+
+
+def test_a_chat_of_an_account_that_lost_its_access_can_still_be_marked_as_read(
+    chat: Chat, anna: Account, colleague: Api
+) -> None:
+    make_message(chat)
+    Chat.objects.update(unread_count=1)
+    Authorization.objects.update(dead_reason="invalid_grant")
+    assert colleague.post(f"/api/v1/avito/chats/{chat.avito_id}/read").status_code == 200
+    assert Chat.objects.get().unread_count == 0

@@ -1,7 +1,7 @@
 """Chats are read at Avito: who writes, about what, and what webhooks have missed."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import LazySettings
@@ -9,11 +9,13 @@ from django.utils import timezone
 
 from avito_accounts.models import Account
 from chats import tasks
-from chats.models import Chat, Message
+from chats.models import CatchUp, Chat, Message
 from tests.chats.test_intake import MAIN, message_event
 from tests.conftest import Api
 from tests.factories import make_chat, make_message
 from tests.sandbox.driver import ANNA, Sandbox
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_an_account_is_read_again_only_when_its_time_has_come(
     for _twice in range(2):
         tasks.reconcile(anna.pk)
     assert len([row for row in avito_sandbox.journal() if row["path"].endswith("/chats")]) == 1
-    Account.objects.update(reconciled_at=timezone.now() - timedelta(seconds=settings.AVITO_RECONCILE_SECONDS + 1))
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(seconds=settings.AVITO_RECONCILE_SECONDS + 1))
     tasks.reconcile(anna.pk)
     assert len([row for row in avito_sandbox.journal() if row["path"].endswith("/chats")]) == 2
 
@@ -109,7 +111,7 @@ def test_a_chat_without_news_is_not_read_again(anna: Account, avito_sandbox: San
     tasks.reconcile(anna.pk)
     for chat in Chat.objects.all():
         tasks.sync_chat(chat.pk)
-    Account.objects.update(reconciled_at=None)
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1))
     tasks.reconcile(anna.pk)
     assert not Chat.objects.filter(sync_due_at__isnull=False).exists()
 
@@ -125,3 +127,29 @@ def test_a_message_deleted_at_avito_is_shown_as_deleted(anna: Account, avito_san
     tasks.sync_chat(chat.pk)
     stored.refresh_from_db()
     assert (stored.type, stored.text) == ("deleted", "опечатка")
+
+
+def test_a_catch_up_that_fails_halfway_leaves_the_next_one_the_same_work(anna: Account, avito_sandbox: Sandbox) -> None:
+    for number in range(120):
+        made = avito_sandbox.control("POST", "/chats", sellerId=ANNA, buyerName=f"Клиент {number}")
+        avito_sandbox.control("POST", f"/chats/{made['chatId']}/buyer-message", text="?", drop=True)
+    CatchUp.objects.create(account=anna, ran_at=timezone.now() - timedelta(days=1), seen_until=LONG_AGO)
+    avito_sandbox.fault("status", "/chats$", status=500, skip=1)
+    tasks.reconcile(anna.pk)
+    assert not Chat.objects.exists()
+    avito_sandbox.control("DELETE", "/faults")
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1))
+    tasks.reconcile(anna.pk)
+    assert Chat.objects.filter(sync_due_at__isnull=False).count() >= 120
+
+
+def test_the_first_catch_up_takes_the_newest_chats_and_later_ones_only_what_is_new(
+    anna: Account, avito_sandbox: Sandbox
+) -> None:
+    for number in range(130):
+        avito_sandbox.control("POST", "/chats", sellerId=ANNA, buyerName=f"Клиент {number}")
+    tasks.reconcile(anna.pk)
+    assert Chat.objects.count() == 100
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1), seen_until=timezone.now() + timedelta(hours=1))
+    tasks.reconcile(anna.pk)
+    assert Chat.objects.count() == 100

@@ -12,7 +12,7 @@ from chats import tasks
 from chats.models import Chat, Message
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
-from tests.factories import make_account
+from tests.factories import make_account, make_chat
 from tests.sandbox.driver import ANNA, OLEG, Sandbox
 
 
@@ -279,6 +279,7 @@ def calls_since(avito_sandbox: Sandbox, count: int) -> list[tuple[str, int]]:
 def test_an_expired_token_is_renewed_once_and_the_call_repeated(
     colleague: Api, anna: Account, avito_sandbox: Sandbox, chat_id: str
 ) -> None:
+    make_chat(anna, avito_id=chat_id)
     avito_sandbox.control("POST", "/tokens/expire", sellerId=ANNA)
     count = len(avito_sandbox.journal())
     assert colleague.post(f"{base(anna)}/{chat_id}/send", {"text": "Да"}).status_code == 201
@@ -335,6 +336,7 @@ def test_every_call_goes_through_the_accounts_proxy_and_never_around_it(
     Account.objects.filter(pk=anna.pk).update(proxy_type="socks5", proxy_host="127.0.0.1", proxy_port=proxy.port)
     assert colleague.get(base(anna)).status_code == 200
     assert {kind for kind, *_ in proxy.seen} == {"socks5"}
+    make_chat(anna, avito_id=chat_id)
     proxy.close()
     calls = len(avito_sandbox.journal())
     answer = colleague.post(f"{base(anna)}/{chat_id}/send", {"text": "Да"})
