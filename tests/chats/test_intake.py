@@ -1,6 +1,8 @@
 """Avito's webhooks come in: stored before they are acknowledged, whatever they look like."""
 
 import json
+import os
+import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,6 +80,21 @@ def test_a_database_that_hangs_is_not_waited_for_longer_than_avito_waits(product
     assert answers == [503] * 8
     assert Api(product).post(MAIN, event).status_code == 200
     assert WebhookEvent.objects.count() == 1
+
+
+def test_a_connection_whose_other_end_is_frozen_is_left_for_another(nobody: Api) -> None:
+    assert nobody.post(MAIN, message_event()).status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'intake' AND datname = current_database()"
+        )
+        [(backend,)] = cursor.fetchall()
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        assert [nobody.post(MAIN, message_event()).status_code for _each in range(2)] == [503, 200]
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert WebhookEvent.objects.count() >= 2
 
 
 def test_the_same_bytes_at_the_same_moment_are_one_event(product: str) -> None:
