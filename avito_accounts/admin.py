@@ -213,7 +213,8 @@ class AccountAdmin(RoleModelAdmin):
 
     def _renew(self, request: HttpRequest, account: Account) -> None:
         try:
-            tokens.renew(account, asked_at=timezone.now())
+            with tokens.asking_together(account.pk) as asked_at:
+                tokens.renew(account, asked_at=asked_at)
         except (avito.AvitoError, AccountUnusable) as error:
             reason = type(error).__name__
             text = _("%(name)s: the tokens were not renewed (%(reason)s).") % {"name": account, "reason": reason}

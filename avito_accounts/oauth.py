@@ -20,7 +20,7 @@ from django.utils.crypto import constant_time_compare
 import avito
 from avito import auth
 from avito_accounts import services, tokens
-from avito_accounts.errors import AuthorizationRefused, MissingAvitoSecrets
+from avito_accounts.errors import AccountNotAuthorized, AuthorizationRefused, MissingAvitoSecrets
 from avito_accounts.models import Account, Authorization, AuthorizationRequest
 
 log = structlog.get_logger(__name__)
@@ -109,13 +109,17 @@ def _connect(account: Account, query: QueryDict) -> Account:
     try:
         client_id, client_secret = tokens.application_keys()
         transport = tokens.transport_for(account)
+        tokens.release_connection()
         token = auth.exchange_code(transport, client_id=client_id, client_secret=client_secret, code=codes[0])
         owner = avito.Client(token.access_token, transport).user.me()
     except (avito.AvitoError, MissingAvitoSecrets) as error:
         log.warning("oauth_exchange_failed", account_id=account.pk, error=type(error).__name__)
         raise AuthorizationRefused("exchange_failed") from None
     _claim(account, owner.id)
-    tokens.store(account, token, kind=Authorization.Kind.OAUTH)
+    try:
+        tokens.store(account, token, kind=Authorization.Kind.OAUTH)
+    except AccountNotAuthorized:
+        raise AuthorizationRefused("invalid_state") from None
     services.ring_after_connecting(account)
     return account
 

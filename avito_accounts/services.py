@@ -33,20 +33,36 @@ def call(account: Account, use: Callable[[avito.Client], T]) -> T:
     has refused the first (401; 403 when the token was past its time), so nothing is done twice.
     Raises AvitoError, AccountUnusable.
     """
+    result = _call(account, use)
+    if account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
+        tokens.lift_flag(account)
+    return result
+
+
+def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
     token = tokens.access_token(account)
+    tokens.release_connection()
     try:
         return use(client_for(account, token))
     except avito.Forbidden:
-        if not Authorization.objects.get(account=account).is_expired():
+        if not _is_expired(account):
             raise
     except avito.Unauthorized:
         pass
     token = tokens.access_token(account, rejected=token)
+    tokens.release_connection()
     try:
         return use(client_for(account, token))
     except avito.Unauthorized:
         tokens.flag(account)
         raise
+
+
+def _is_expired(account: Account) -> bool:
+    authorization = Authorization.objects.filter(account=account).first()
+    if authorization is None:  # ended while Avito was asked
+        raise AccountNotAuthorized(account.pk)
+    return authorization.is_expired()
 
 
 def user_id(account: Account) -> int:

@@ -12,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import NoReturn
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import Error, OperationalError, connection, transaction
 from django.utils import timezone
 
 import avito
@@ -30,9 +29,11 @@ LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybo
 LOCK_WAIT_SECONDS = 30
 REFRESH_AHEAD_SECONDS = 300
 STORE_ATTEMPTS = 6
-TOGETHER = timedelta(seconds=2)
+KEYS_REFUSED = "invalid_client"
 
 _in_this_process: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+_asking: dict[int, tuple[int, datetime]] = {}  # per account: how many ask for a refresh, and since when
+_asking_changes = threading.Lock()
 
 
 def _make_transport(base_url: str, proxy: avito.Proxy | None) -> avito.Transport:
@@ -66,26 +67,56 @@ def access_token(account: Account, *, rejected: str | None = None) -> str:
         return _renewed(account, rejected=rejected).access_token
 
 
+def release_connection() -> None:
+    """Give the database connection to others before a wait; the next query gets one again. Not in a transaction."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+@contextmanager
+def asking_together(account_id: int) -> Iterator[datetime]:
+    """Yields when the first of those asked who ask `renew` for this account together, their calls overlapping."""
+    with _asking_changes:
+        count, since = _asking.get(account_id, (0, timezone.now()))
+        _asking[account_id] = count + 1, since
+    try:
+        yield since
+    finally:
+        with _asking_changes:
+            count, since = _asking.pop(account_id)
+            if count > 1:
+                _asking[account_id] = count - 1, since
+
+
 def renew(account: Account, *, asked_at: datetime) -> Authorization:
-    """Renew now, whatever the pair's age; those who ask together, within TOGETHER of each other, share one refresh."""
+    """Renew now, whatever the pair's age. A pair stored since `asked_at`, see `asking_together`, is new enough.
+
+    After a lost answer the present pair is returned as long as Avito accepts it.
+    """
     with _only_one(account.pk, wait=True):
         authorization = _read(account)
-        if authorization is not None and authorization.renewed_at >= asked_at - TOGETHER:
+        if authorization is not None and authorization.renewed_at >= asked_at:
             return authorization
-        return _renewed(account, rejected=authorization.access_token if authorization else None)
+        return _renewed(account, forced=True)
 
 
 def renew_ahead(account: Account) -> None:
     """Renew a pair whose end is near; nothing happens when somebody else is doing it."""
     with _only_one(account.pk, wait=False) as mine:
         if mine:
-            _renewed(account, rejected=None, ahead=True)
+            _renewed(account, ahead=True)
 
 
 def store(account: Account, token: avito.Token, *, kind: str, replaces: int | None = None) -> Authorization:
-    """Make `token` the account's pair. With `replaces` only if that is still the version stored."""
+    """Make `token` the account's pair. With `replaces` only if that is still the version stored.
+
+    Raises AccountNotAuthorized when the account itself is gone.
+    """
     now = timezone.now()
     with transaction.atomic(durable=True):
+        # Two consents at once take turns here, also when there is no pair to lock yet.
+        if Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first() is None:
+            raise AccountNotAuthorized(account.pk)
         row = Authorization.objects.select_for_update().filter(account=account).first()
         if row is None:
             if replaces is not None:
@@ -119,12 +150,31 @@ def flag(account: Account, *, code: str = "token_expired") -> None:
     )
 
 
+def lift_flag(account: Account) -> None:
+    """Avito accepts the account's token after all: a flag that was set on a living authorisation was a mistake."""
+    flagged = Account.objects.filter(
+        pk=account.pk,
+        connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
+        authorization__dead_reason="",
+    )
+    lifted = flagged.update(
+        connection_status=Account.ConnectionStatus.CONNECTED,
+        connection_error_code="",
+        connection_error_detail="",
+        connection_checked_at=timezone.now(),
+    )
+    if lifted:
+        account.connection_status = Account.ConnectionStatus.CONNECTED
+
+
 def _read(account: Account) -> Authorization | None:
     """The account's living authorisation; None when its own keys have yet to fetch the first token."""
     authorization = Authorization.objects.filter(account=account).first()
     if authorization is None:
         if not account.has_own_keys:
             raise AccountNotAuthorized(account.pk)
+        if Account.objects.filter(pk=account.pk, connection_error_code=KEYS_REFUSED).exists():
+            raise ReconnectRequired(KEYS_REFUSED)
     elif authorization.dead_reason:
         raise ReconnectRequired(authorization.dead_reason)
     return authorization
@@ -135,21 +185,26 @@ def _renewed_ahead(account: Account, authorization: Authorization) -> str:
     try:
         with _only_one(account.pk, wait=False) as mine:
             if mine:
-                return _renewed(account, rejected=None, ahead=True).access_token
+                return _renewed(account, ahead=True).access_token
     except (avito.AvitoError, MissingAvitoSecrets) as error:
         log.warning("token_refresh_ahead_failed", account_id=account.pk, error=type(error).__name__)
     return authorization.access_token
 
 
-def _renewed(account: Account, *, rejected: str | None, ahead: bool = False) -> Authorization:
-    """Under the lock: the pair that somebody else has stored meanwhile, or a new one."""
+def _renewed(
+    account: Account, *, rejected: str | None = None, forced: bool = False, ahead: bool = False
+) -> Authorization:
+    """Under the lock: the pair that somebody else has stored meanwhile, or a new one.
+
+    `rejected`: the token that Avito has refused; `forced`: renew a young one as well; `ahead`: never at any risk.
+    """
     authorization = _read(account)
     if authorization is None:
         return _by_own_keys(account)
     if rejected is not None:
         if authorization.access_token != rejected:
             return authorization
-    elif timezone.now() < authorization.refresh_at:
+    elif not forced and timezone.now() < authorization.refresh_at:
         return authorization
     try:
         if authorization.kind == Authorization.Kind.CLIENT_CREDENTIALS:
@@ -168,19 +223,28 @@ def _by_own_keys(account: Account) -> Authorization:
             transport_for(account), client_id=account.client_id, client_secret=account.client_secret
         )
     except (avito.InvalidClient, avito.InvalidGrant, avito.Unauthorized):
-        flag(account, code="invalid_client")
-        raise ReconnectRequired("the account's own keys are refused") from None
+        _bury_keys(account)
+        raise ReconnectRequired(KEYS_REFUSED) from None
     except avito.AvitoError as error:
         error.maybe_done = False
         raise
     return store(account, token, kind=Authorization.Kind.CLIENT_CREDENTIALS)
 
 
+def _bury_keys(account: Account) -> None:
+    """Remember that Avito refuses the account's own keys, unless others have been saved meanwhile."""
+    with transaction.atomic():
+        now = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
+        if now and (now.client_id, now.client_secret) == (account.client_id, account.client_secret):
+            Authorization.objects.filter(account=account).update(dead_reason=KEYS_REFUSED)
+            flag(account, code=KEYS_REFUSED)
+
+
 def _by_refresh_token(
     account: Account, authorization: Authorization, *, rejected: str | None, ahead: bool
 ) -> Authorization:
     if not authorization.refresh_token:
-        _bury(account, authorization, "no_refresh_token")
+        return _bury(account, authorization, "no_refresh_token")
     client_id, client_secret = application_keys()
     if authorization.refresh_sent_at is not None:
         # An answer was lost: the stored refresh token may be spent. It is sent once more, and only when there is
@@ -188,7 +252,7 @@ def _by_refresh_token(
         if ahead or (rejected is None and _still_opens(account, authorization)):
             return authorization
         if authorization.refreshes_unanswered > 1:
-            _bury(account, authorization, "refresh_answer_lost")
+            return _bury(account, authorization, "refresh_answer_lost")
     _mark_sent(authorization)
     try:
         token = auth.refresh(
@@ -198,16 +262,13 @@ def _by_refresh_token(
             refresh_token=authorization.refresh_token,
         )
     except avito.InvalidGrant:
-        current = Authorization.objects.get(pk=authorization.pk)
-        if current.version != authorization.version:
-            return current
-        _bury(account, authorization, "invalid_grant")
+        return _bury(account, authorization, "invalid_grant")
     except avito.InvalidClient:
         _take_mark_back(authorization)
         log.error("MISSING_AVITO_SECRETS", reason="Avito refuses the application's id and secret")
         raise MissingAvitoSecrets from None
-    except (avito.NotConnected, avito.RateLimited, avito.Broken):
-        # Not sent, or answered with a refusal: nothing was lost.
+    except (avito.NotConnected, avito.Refused):
+        # Not sent, or answered, be it by a filter in front of Avito: no answer was lost.
         _take_mark_back(authorization)
         raise
     return _store_patiently(account, token, authorization)
@@ -217,7 +278,11 @@ def _still_opens(account: Account, authorization: Authorization) -> bool:
     """Ask Avito whether the access token lives; an answer that says neither is raised."""
     try:
         avito.Client(authorization.access_token, transport_for(account)).user.me()
-    except (avito.Unauthorized, avito.Forbidden):
+    except avito.Unauthorized:
+        return False
+    except avito.Forbidden:
+        if not authorization.is_expired():
+            raise
         return False
     return True
 
@@ -240,18 +305,24 @@ def _store_patiently(account: Account, token: avito.Token, old: Authorization) -
     for attempt in range(STORE_ATTEMPTS):
         try:
             return store(account, token, kind=old.kind, replaces=old.version)
-        except DatabaseError:
+        except Error:
             if attempt == STORE_ATTEMPTS - 1:
                 raise
-            connection.close()
+            if not connection.is_usable():
+                _end_session()
             time.sleep(0.25 * 2**attempt)
     raise AssertionError("unreachable")
 
 
-def _bury(account: Account, authorization: Authorization, reason: str) -> NoReturn:
-    """The authorisation is dead for good, unless somebody has stored a newer pair."""
-    Authorization.objects.filter(pk=authorization.pk, version=authorization.version).update(dead_reason=reason)
-    flag(account)
+def _bury(account: Account, authorization: Authorization, reason: str) -> Authorization:
+    """Raise ReconnectRequired: the authorisation is dead for good. Or return what was stored in its place meanwhile."""
+    with transaction.atomic():
+        stored = Authorization.objects.filter(pk=authorization.pk, version=authorization.version)
+        buried = stored.update(dead_reason=reason)
+        if buried:
+            flag(account)
+    if not buried and (current := _read(account)):
+        return current
     log.warning("avito_401_reason token_expired", account_id=account.pk, reason=reason)
     raise ReconnectRequired(reason)
 
@@ -269,9 +340,11 @@ def _only_one(account_id: int, *, wait: bool) -> Iterator[bool]:
     """Be the only one, over all processes, who renews this account's tokens.
 
     Yields whether we are; without `wait` it may be False. Callers of one process queue here first, so that at most one
-    database connection of each process waits. Raises avito.TimedOut when the turn does not come in LOCK_WAIT_SECONDS.
+    database connection of each process waits, and is kept until the turn is over. Raises avito.TimedOut when the turn
+    does not come in LOCK_WAIT_SECONDS.
     """
     here = _in_this_process[account_id]
+    release_connection()
     if not here.acquire(timeout=LOCK_WAIT_SECONDS if wait else 0):
         if wait:
             raise _turn_did_not_come()
@@ -312,8 +385,15 @@ def _unlock_everywhere(account_id: int) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
-    except DatabaseError:
-        connection.close()  # the session is gone, and its lock with it
+    except Error:
+        _end_session()
+
+
+def _end_session() -> None:
+    """End the database session, and with it the locks it holds. Closed only by Django, it would live on in the pool."""
+    if connection.connection is not None:
+        connection.connection.close()
+    connection.close()
 
 
 def _turn_did_not_come() -> avito.TimedOut:

@@ -88,8 +88,8 @@ class Refresh(APIView):
     needs = "accounts.manage"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        self.asked_at = timezone.now()  # before anything that may have to wait
-        return super().dispatch(request, *args, **kwargs)
+        with tokens.asking_together(kwargs["account_id"]) as self.asked_at:  # before anything that may have to wait
+            return super().dispatch(request, *args, **kwargs)
 
     @extend_schema(
         request=None,

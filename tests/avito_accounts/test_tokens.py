@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import LazySettings
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
 import avito
@@ -31,6 +33,27 @@ ROOT = Path(__file__).parents[2]
 
 def refreshes(sandbox: Sandbox) -> list[dict[str, Any]]:
     return [row for row in sandbox.journal() if row["grantType"] == "refresh_token"]
+
+
+@contextmanager
+def another_session() -> Iterator[psycopg.Cursor[Any]]:
+    """The test's database as somebody else sees it."""
+    parameters = {**connection.get_connection_params(), "cursor_factory": psycopg.Cursor}
+    parameters.pop("pool", None)
+    with psycopg.connect(**parameters, autocommit=True) as session, session.cursor() as cursor:
+        yield cursor
+
+
+def lock_key(account: Account) -> int:
+    return (tokens.LOCK_NAMESPACE << 32) | account.pk
+
+
+def locks_held() -> int:
+    with another_session() as session:
+        session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        row = session.fetchone()
+        assert row is not None
+        return int(row[0])
 
 
 def expire(account: Account, sandbox: Sandbox) -> None:
@@ -88,6 +111,30 @@ def test_forty_refreshes_by_hand_make_one(anna: Account, owner: Api, avito_sandb
     answers = at_once(40, lambda: Api(owner.base, None, **headers).post(path))
     assert Counter(answer.status_code for answer in answers) == {200: 40}
     assert len(refreshes(avito_sandbox)) == 1
+
+
+def test_forty_refreshes_by_hand_make_one_also_when_avito_answers_at_once(
+    anna: Account, owner: Api, avito_sandbox: Sandbox
+) -> None:
+    path = f"{owner.base}/api/v1/auth/avito/refresh/{anna.pk}"
+    headers = {"Authorization": str(owner.session.headers["Authorization"])}
+    with another_session() as session, ThreadPoolExecutor(1) as pool:
+        session.execute("SELECT pg_advisory_lock(%s)", [lock_key(anna)])  # until all of them have arrived
+        asking = pool.submit(at_once, 40, lambda: Api(owner.base, None, **headers).post(path).status_code)
+        wait_for(lambda: tokens._asking.get(anna.pk, (0,))[0] >= 10)
+        time.sleep(0.5)
+        session.execute("SELECT pg_advisory_unlock(%s)", [lock_key(anna)])
+        assert Counter(asking.result()) == {200: 40}
+    assert len(refreshes(avito_sandbox)) == 1
+    assert not tokens._asking
+
+
+def test_two_refreshes_by_hand_one_after_the_other_are_two_also_right_after_connecting(
+    anna: Account, owner: Api, avito_sandbox: Sandbox
+) -> None:
+    for _again in range(2):
+        assert owner.post(f"/api/v1/auth/avito/refresh/{anna.pk}").status_code == 200
+    assert [row["status"] for row in refreshes(avito_sandbox)] == [200, 200]
 
 
 CALLERS = """
@@ -290,6 +337,114 @@ def test_nothing_is_tried_while_nobody_can_say_whether_the_token_is_dead(
             services.call(anna, lambda client: client.user.me())
     assert len(refreshes(avito_sandbox)) == 1
     assert Authorization.objects.get(account=anna).dead_reason == ""
+
+
+def test_a_refresh_by_hand_after_a_lost_answer_asks_first_whether_the_token_lives(
+    short_of_patience: None, owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.fault("silence", "/token$", apply="before", times=1)
+    path = f"/api/v1/auth/avito/refresh/{anna.pk}"
+    assert [owner.post(path).status_code for _again in range(4)] == [504, 200, 200, 200]
+    assert len(refreshes(avito_sandbox)) == 1
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+def test_a_403_does_not_prove_that_a_young_token_is_dead(
+    short_of_patience: None, owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.fault("silence", "/token$", apply="before", times=1)
+    avito_sandbox.fault("status", "self$", status=403, times=1)
+    path = f"/api/v1/auth/avito/refresh/{anna.pk}"
+    assert [owner.post(path).status_code for _again in range(3)] == [504, 403, 200]
+    assert len(refreshes(avito_sandbox)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 405, 429])
+def test_a_filter_in_front_of_avito_that_refuses_every_refresh_flags_nobody(
+    anna: Account, avito_sandbox: Sandbox, status: int
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("status", "/token$", status=status, times=4)
+    for _attempt in range(4):
+        with pytest.raises(avito.Refused):
+            services.call(anna, lambda client: client.user.me())
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+def test_a_failing_statement_leaves_no_lock_behind_in_the_pool(
+    anna: Account, avito_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "STORE_ATTEMPTS", 2)
+    with another_session() as session:
+        session.execute("ALTER TABLE avito_accounts_authorization ADD CONSTRAINT full_disk CHECK (version < 2)")
+        try:
+            with pytest.raises(DatabaseError):
+                tokens.renew(anna, asked_at=timezone.now())
+        finally:
+            session.execute("ALTER TABLE avito_accounts_authorization DROP CONSTRAINT full_disk")
+    connection.close()  # as at the end of a request: back into the pool
+    assert locks_held() == 0
+
+
+def test_a_new_pair_outlasts_a_session_that_the_database_ends(
+    anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    avito_sandbox.fault("latency", "/token$", seconds=1.0)
+    with ThreadPoolExecutor(1) as pool, another_session() as session:
+        asking = pool.submit(at_once, 1, lambda: tokens.renew(anna, asked_at=timezone.now()).version)
+        wait_for(locks_held)
+        session.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        assert asking.result() == [2]
+    assert locks_held() == 0
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
+def test_a_flag_on_a_living_authorisation_is_lifted_by_the_next_success(
+    owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.fault("status", "self$", status=401, times=2)
+    with pytest.raises(avito.Unauthorized):
+        services.call(anna, lambda client: client.user.me())
+    path = f"/api/v1/accounts/{anna.pk}"
+    assert owner.get(path).json()["connectionStatus"] == "needs_reconnect"
+    services.call(Account.objects.get(), lambda client: client.user.me())
+    shown = owner.get(path).json()
+    assert (shown["connectionStatus"], shown["connectionError"]) == ("connected", None)
+
+
+def test_a_pair_that_was_stored_meanwhile_is_not_flagged_with_the_old_one(
+    anna: Account, avito_sandbox: Sandbox
+) -> None:
+    old = Authorization.objects.get()
+    Authorization.objects.update(refreshes_unanswered=2, refresh_sent_at=timezone.now())
+    new = tokens.renew(anna, asked_at=old.renewed_at)  # stored at that very moment, so it is shared
+    assert new.version == old.version
+    authorize(anna, access_token="newer")
+    assert tokens._bury(anna, old, "invalid_grant").access_token == "newer"
+    anna.refresh_from_db()
+    assert (anna.connection_status, Authorization.objects.get().dead_reason) == ("connected", "")
+
+
+def test_an_authorisation_that_ends_while_avito_is_asked_is_no_breakdown(anna: Account, avito_sandbox: Sandbox) -> None:
+    def end(client: avito.Client) -> None:
+        Authorization.objects.all().delete()
+        raise avito.Forbidden
+
+    with pytest.raises(AccountNotAuthorized):
+        services.call(anna, end)
+
+
+def test_calls_that_wait_for_avito_keep_no_database_connection(
+    colleague: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.fault("latency", "/messenger/", seconds=2.0)
+    headers = {"Authorization": str(colleague.session.headers["Authorization"])}
+    live = f"{colleague.base}/api/v1/messenger/accounts/{anna.pk}/chats"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(at_once, 40, lambda: Api(colleague.base, None, **headers).get(live).status_code)
+        time.sleep(1)
+        assert colleague.get("/api/v1/avito/chats").status_code == 200
+        assert Counter(waiting.result()) == {200: 40}
 
 
 @pytest.mark.parametrize("effect", ["before", "never"])
