@@ -19,7 +19,7 @@ no_database = django.db.backends.dummy://none/none
 compile = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt lock install install-dev install-browser
+.PHONY: help run test check bench fmt messages lock install install-dev install-browser
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: install-dev ## benchmarks beside their baselines; prints ratios
 fmt: install-dev ## format the code, repair what can be repaired
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+messages: install-dev ## collect the texts to translate and compile the catalogue; lists what lacks a translation
+	$(PY) -m tests.test_translations
 
 lock: install-dev ## write the three lists of exact versions anew from pyproject.toml
 	$(compile) -o requirements.lock
