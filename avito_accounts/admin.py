@@ -17,9 +17,9 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 
 import avito
-from api.admin import RoleModelAdmin
+from api.admin import RoleModelAdmin, asks_first
 from avito_accounts import services, tokens
-from avito_accounts.api import KEYS, PROXY, SECRETS, error_of
+from avito_accounts.api import SECRETS, error_of
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.fields import look
 from avito_accounts.models import Account, mask, validate_proxy_login
@@ -81,6 +81,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         if self.cleaned_data.get("forget_proxy_password"):
             wanted["proxy_password"] = ""
         changed = {name for name, value in wanted.items() if look(self.instance, name) != value}
+        if services.keys_refused(self.instance):
+            changed |= services.KEYS & wanted.keys()
         for name in changed:
             setattr(self.instance, name, wanted[name])
         return changed
@@ -193,8 +195,13 @@ class AccountAdmin(RoleModelAdmin):
         )
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        changed = {*form.changed_data} & set(PROXY) | form.apply_secrets()
-        services.save(obj, keys_changed=not changed.isdisjoint(KEYS), proxy_changed=not changed.isdisjoint(PROXY))
+        services.save(obj, {*form.changed_data} & {*AccountForm.Meta.fields} | form.apply_secrets())
+
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        services.delete(Account.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        services.delete(queryset)
 
     @action(description=_("Connect Avito"), url_path="connect", permissions=["change"], icon="link")
     def connect(self, request: HttpRequest, object_id: int) -> HttpResponse:
@@ -202,6 +209,7 @@ class AccountAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("avito-authorize", args=[object_id]))
 
     @action(description=_("Renew tokens"), url_path="renew-tokens", permissions=["change"], icon="autorenew")
+    @asks_first
     def renew_tokens(self, request: HttpRequest, object_id: int) -> HttpResponse:
         self._renew(request, get_object_or_404(Account, pk=object_id))
         return HttpResponseRedirect(reverse("admin:avito_accounts_account_change", args=[object_id]))

@@ -28,9 +28,7 @@ from avito_accounts.models import (
     validate_proxy_login,
 )
 
-KEYS = ("client_id", "client_secret")
-SECRETS = (*KEYS, "proxy_password")
-PROXY = ("proxy_type", "proxy_host", "proxy_port", "proxy_login", "proxy_password")
+SECRETS = (*services.KEYS, "proxy_password")
 
 
 @extend_schema_field({"type": "string", "pattern": "^[0-9]{1,19}$", "nullable": True})
@@ -210,13 +208,16 @@ class AccountSerializer(ModelSerializer):
 
     def _store(self, account: Account, data: dict[str, Any]) -> Account:
         changed = {name for name, value in data.items() if look(account, name) != value}
-        # After a consent the masks of the keys stand for its tokens: clearing one ends the consent.
-        ended = any(data.get(name) == "" for name in KEYS) and hasattr(account, "authorization")
+        keys = services.KEYS & data.keys()
+        # After a consent the masks of the keys stand for its tokens: clearing one ends the consent. Refused keys that
+        # are typed once more deserve another try.
+        ended = any(data[name] == "" for name in keys) and hasattr(account, "authorization")
+        if ended or services.keys_refused(account):
+            changed |= keys
         for name in changed:
             setattr(account, name, data[name])
-        keys_changed, proxy_changed = ended or not changed.isdisjoint(KEYS), not changed.isdisjoint(PROXY)
         try:
-            return services.save(account, keys_changed=keys_changed, proxy_changed=proxy_changed)
+            return services.save(account, changed)
         except IntegrityError as error:  # somebody has taken it since we looked
             raise _taken(error) from None
 
@@ -286,6 +287,9 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """A field that is missing is kept, in PUT as in PATCH."""
         return super().update(request, *args, **{**kwargs, "partial": True})
+
+    def perform_destroy(self, instance: Account) -> None:
+        services.delete(Account.objects.filter(pk=instance.pk))
 
     @extend_schema(
         request=None,

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 import avito
@@ -19,6 +20,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WEBHOOK_PATH = "/api/v1/webhooks/avito"
+KEYS = frozenset({"client_id", "client_secret"})
+PROXY = frozenset({"proxy_type", "proxy_host", "proxy_port", "proxy_login", "proxy_password"})
+WRONG_OWNER = ("account_mismatch", "user_id_taken")
 
 
 def client_for(account: Account, token: str) -> avito.Client:
@@ -96,28 +100,57 @@ def identify(account: Account) -> None:
         raise AccountNotAuthorized(account.pk)
 
 
-def save(account: Account, *, keys_changed: bool, proxy_changed: bool) -> Account:
-    """Store an account that a form or the API has filled in.
+def save(account: Account, changed: set[str]) -> Account:
+    """Store the fields of an account that a form or the API has `changed`; a new account as a whole.
 
-    New keys end the authorisation that the old ones, or a consent, have given; a new proxy has not been checked.
+    Nothing else is written: Avito's side of the row may be filled in at the same time. New keys end the authorisation
+    that the old ones, or a consent, have given; a new proxy has not been checked.
     """
-    if proxy_changed:
-        configured = Account.ProxyStatus.NOT_CHECKED if account.proxy_type else Account.ProxyStatus.NOT_CONFIGURED
-        account.proxy_status = configured
-        account.proxy_error_code = account.proxy_error_detail = ""
-        account.proxy_checked_at = account.proxy_latency_ms = None
+    written, is_new = {*changed, "updated_at"}, account.pk is None
+    keys_changed = not changed.isdisjoint(KEYS)
+    if not changed.isdisjoint(PROXY):
+        written |= _reset_proxy(account)
+    if keys_changed or _number_corrected(account, changed):
+        written |= _reset_connection(account)
     with transaction.atomic():
-        account.save()
+        account.save(update_fields=None if is_new else written)
         if keys_changed:
             Authorization.objects.filter(account=account).delete()
-            account.connection_status = Account.ConnectionStatus.NOT_CHECKED
-            account.connection_error_code = account.connection_error_detail = ""
-            account.save()
-        if keys_changed and account.has_own_keys:
+        if "connection_status" in written and account.has_own_keys:
             ring_after_connecting(account)
     if "authorization" in account._state.fields_cache:
         del account._state.fields_cache["authorization"]
     return account
+
+
+def _number_corrected(account: Account, changed: set[str]) -> bool:
+    return "avito_user_id" in changed and account.connection_error_code in WRONG_OWNER
+
+
+def _reset_connection(account: Account) -> set[str]:
+    account.connection_status = Account.ConnectionStatus.NOT_CHECKED
+    account.connection_error_code = account.connection_error_detail = ""
+    return {"connection_status", "connection_error_code", "connection_error_detail"}
+
+
+def _reset_proxy(account: Account) -> set[str]:
+    configured = Account.ProxyStatus.NOT_CHECKED if account.proxy_type else Account.ProxyStatus.NOT_CONFIGURED
+    account.proxy_status = configured
+    account.proxy_error_code = account.proxy_error_detail = ""
+    account.proxy_checked_at = account.proxy_latency_ms = None
+    return {"proxy_status", "proxy_error_code", "proxy_error_detail", "proxy_checked_at", "proxy_latency_ms"}
+
+
+def keys_refused(account: Account) -> bool:
+    """Avito has refused the account's own keys, and nobody has typed any since."""
+    return account.connection_error_code == tokens.KEYS_REFUSED
+
+
+def delete(accounts: QuerySet[Account]) -> None:
+    """Delete accounts; locked first, so that no chat is added to one while it goes."""
+    with transaction.atomic():
+        locked = [account.pk for account in Account.objects.select_for_update().filter(pk__in=accounts.values("pk"))]
+        Account.objects.filter(pk__in=locked).delete()
 
 
 def ring_after_connecting(account: Account) -> None:
@@ -145,18 +178,29 @@ def subscribe_webhook(account: Account) -> None:
     known = {subscription.url for subscription in call(account, lambda client: client.messenger.subscriptions())}
     if url not in known:
         call(account, lambda client: client.messenger.subscribe(url))
+    for old in known - {url}:
+        if old == ours or old.startswith(f"{ours}/"):
+            call(account, lambda client, old=old: client.messenger.unsubscribe(old))  # type: ignore[misc]
+    # Last of all: from here on nothing tries again.
     Account.objects.filter(pk=account.pk).update(
         webhook_fingerprint=webhook_fingerprint(), webhook_subscribed_at=timezone.now()
     )
     log.info("webhook_subscribed", account_id=account.pk)
-    for old in known - {url}:
-        if old == ours or old.startswith(f"{ours}/"):
-            call(account, lambda client, old=old: client.messenger.unsubscribe(old))  # type: ignore[misc]
 
 
-def accounts_to_subscribe() -> Any:
-    """Usable accounts that Avito does not deliver to the present address yet."""
-    return Account.objects.authorized().exclude(webhook_fingerprint=webhook_fingerprint())
+def accounts_to_subscribe() -> QuerySet[Account]:
+    """Accounts that Avito does not deliver to the present address yet, though they have tokens or could fetch them.
+
+    One with keys of its own may have neither a token nor a number so far; those it has shown to be wrong wait for a
+    person.
+    """
+    has_tokens = Q(authorization__dead_reason="")
+    has_keys = Q(authorization=None) & ~Q(client_id="") & ~Q(client_secret="")
+    return (
+        Account.objects.filter(has_tokens | has_keys)
+        .exclude(webhook_fingerprint=webhook_fingerprint())
+        .exclude(connection_error_code__in=[*WRONG_OWNER, tokens.KEYS_REFUSED])
+    )
 
 
 def try_quietly(action: Callable[[Account], object], account: Account) -> None:

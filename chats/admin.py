@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import action, display
 
-from api.admin import RoleModelAdmin
+from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
 from avito_accounts.errors import AccountUnusable
 from chats import inbox, replies
@@ -214,6 +214,7 @@ class WebhookEventAdmin(RoleModelAdmin):
         self._report(request, inbox.replay(queryset))
 
     @action(description=_("Process again"), url_path="replay", permissions=["view"], icon="replay")
+    @asks_first
     def replay_one(self, request: HttpRequest, object_id: int) -> HttpResponse:
         self._report(request, inbox.replay(WebhookEvent.objects.filter(pk=object_id)))
         return HttpResponseRedirect(reverse("admin:chats_webhookevent_change", args=[object_id]))

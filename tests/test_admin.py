@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from avito_accounts.admin import AccountAdmin, AccountForm
 from avito_accounts.models import Account, Authorization
 from chats.models import Chat, Message, WebhookEvent
 from tests.conftest import Api
@@ -318,7 +319,7 @@ def test_a_failed_message_is_sent_again_and_others_are_not(operator: Client) -> 
 
 def test_events_are_processed_again_one_by_one_and_many_at_once(root: Client) -> None:
     first, second = make_event(status="dead", attempts=5, error="x"), make_event(status="ignored")
-    answer = root.get(f"{EVENTS}{first.pk}/replay/", follow=True)
+    answer = root.post(f"{EVENTS}{first.pk}/replay/", follow=True)
     assert "1 event will be processed again" in text_of(answer)
     first.refresh_from_db()
     assert (first.status, first.attempts, first.error) == ("received", 0, "")
@@ -326,6 +327,50 @@ def test_events_are_processed_again_one_by_one_and_many_at_once(root: Client) ->
     assert "2 events will be processed again" in text_of(answer)
     second.refresh_from_db()
     assert second.status == "received"
+
+
+def test_looking_at_the_address_of_a_button_changes_nothing(root: Client, anna: Account) -> None:
+    event, pair = make_event(status="dead", error="x"), Authorization.objects.get()
+    for path in (f"{EVENTS}{event.pk}/replay/", f"{ACCOUNTS}{anna.pk}/renew-tokens/"):
+        answer = root.get(path)
+        assert answer.status_code == 200
+        assert 'method="post"' in text_of(answer)
+        assert f"{path.rsplit('/', 2)[0]}/change/" in text_of(answer)  # the way back
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="root"), backend="django.contrib.auth.backends.ModelBackend")
+    assert strict.post(f"{EVENTS}{event.pk}/replay/").status_code == 403
+    assert strict.post(f"{ACCOUNTS}{anna.pk}/renew-tokens/").status_code == 403
+    assert root.get(f"{EVENTS}987654/replay/").status_code == 404
+    event.refresh_from_db()
+    assert (event.status, Authorization.objects.get().version) == ("dead", pair.version)
+
+
+def test_the_back_office_writes_only_what_was_typed(root: Client) -> None:
+    account = make_account(name="Счёт", avito_user_id=None)
+    page = root.get(f"{ACCOUNTS}{account.pk}/change/")
+    form = {name: page.context["adminform"].form[name].value() or "" for name in AccountForm.Meta.fields}
+    stale = AccountAdmin.get_object
+
+    def filled_in_meanwhile(self: AccountAdmin, *args: Any, **kwargs: Any) -> Any:
+        found = stale(self, *args, **kwargs)
+        Account.objects.update(webhook_fingerprint="f", connection_status="connected")
+        return found
+
+    with patch.object(AccountAdmin, "get_object", filled_in_meanwhile):
+        assert root.post(f"{ACCOUNTS}{account.pk}/change/", {**form, "name": "Новое имя"}).status_code == 302
+    account.refresh_from_db()
+    assert (account.name, account.webhook_fingerprint, account.connection_status) == ("Новое имя", "f", "connected")
+
+
+def test_accounts_are_deleted_one_by_one_and_many_at_once_and_leave_their_chats(root: Client) -> None:
+    one, two, three = make_account(), make_account(), make_account()
+    chats = [make_chat(account) for account in (one, two, three)]
+    root.post(f"{ACCOUNTS}{one.pk}/delete/", {"post": "yes"})
+    root.post(
+        ACCOUNTS, {"action": "delete_selected", "_selected_action": [two.pk, three.pk], "post": "yes"}, follow=True
+    )
+    assert not Account.objects.exists()
+    assert [Chat.objects.get(pk=chat.pk).account_id for chat in chats] == [None] * 3
 
 
 def test_an_event_shows_its_body_as_it_came(root: Client) -> None:
@@ -344,10 +389,8 @@ def test_the_way_to_avito_begins_at_the_page_of_an_account(root: Client) -> None
 
 def test_tokens_are_renewed_from_the_page_of_an_account(product: str, anna: Account, avito_sandbox: Sandbox) -> None:
     boss = signed_in("boss", "admin")
-    Authorization.objects.update(renewed_at=timezone.now() - timedelta(minutes=1))
-    assert "were renewed" in text_of(boss.get(f"{ACCOUNTS}{anna.pk}/renew-tokens/", follow=True))
+    assert "were renewed" in text_of(boss.post(f"{ACCOUNTS}{anna.pk}/renew-tokens/", follow=True))
     avito_sandbox.control("POST", "/tokens/revoke", sellerId=anna.avito_user_id)
-    Authorization.objects.update(renewed_at=timezone.now() - timedelta(minutes=1))
     shown = text_of(
         boss.post(ACCOUNTS, {"action": "renew_tokens_of_selected", "_selected_action": [anna.pk]}, follow=True)
     )

@@ -1,11 +1,16 @@
 """`/accounts`: what can be written, what is shown, what stays secret, and who may do it."""
 
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
+from django.db import IntegrityError, connection
 
+from avito_accounts import services
 from avito_accounts.models import MASK, Account, Authorization
 from chats.models import Chat, Message
 from tests.conftest import Api
@@ -366,3 +371,67 @@ def test_a_stranger_and_nobody_see_no_accounts(stranger: Api, nobody: Api, anna:
     for path in (ACCOUNTS, f"{ACCOUNTS}/{anna.pk}", f"{ACCOUNTS}/123456"):
         assert stranger.get(path).status_code == 403
         assert nobody.get(path).status_code == 401
+
+
+# Together with what else changes an account
+
+
+def test_renaming_an_account_keeps_what_was_filled_in_meanwhile(owner: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = make_account(avito_user_id=None)
+    save = services.save
+
+    def late(row: Account, changed: set[str]) -> Account:
+        Account.objects.filter(pk=row.pk).update(
+            avito_user_id=94235311, webhook_fingerprint="f", connection_status="connected", proxy_status="working"
+        )
+        return save(row, changed)
+
+    monkeypatch.setattr(services, "save", late)
+    assert owner.put(f"{ACCOUNTS}/{account.pk}", {"name": "Новое имя"}).status_code == 200
+    account.refresh_from_db()
+    assert (account.name, account.avito_user_id, account.webhook_fingerprint) == ("Новое имя", 94235311, "f")
+    assert (account.connection_status, account.proxy_status) == ("connected", "working")
+
+
+SLOW_UPDATES = """
+CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END';
+CREATE TRIGGER pause AFTER UPDATE ON chats_chat FOR EACH STATEMENT EXECUTE FUNCTION pause();
+"""
+
+
+@pytest.fixture
+def slow_updates(product: str) -> Iterator[None]:
+    """Whoever updates chats, as a deletion does, takes his time."""
+    with connection.cursor() as cursor:
+        cursor.execute(SLOW_UPDATES)
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION pause CASCADE")
+
+
+def test_a_chat_that_arrives_while_its_account_is_deleted_does_not_stop_it(owner: Api, slow_updates: None) -> None:
+    account = make_account()
+    chat = make_chat(account)
+    with ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(owner.delete, f"{ACCOUNTS}/{account.pk}")
+        time.sleep(0.3)
+        with pytest.raises(IntegrityError):  # for whoever brings it to try again, without the account
+            make_chat(account)
+        assert deletion.result().status_code == 204
+    assert list(Chat.objects.filter(account=None)) == list(Chat.objects.all()) == [chat]
+
+
+def test_two_consents_for_one_account_at_once_leave_one_pair(product: str) -> None:
+    account, start = make_account(), threading.Barrier(8)
+
+    def consent(_number: int) -> None:
+        connection.ensure_connection()
+        start.wait()
+        try:
+            authorize(account)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(consent, range(8)))
+    assert Authorization.objects.get(account=account).version == 8

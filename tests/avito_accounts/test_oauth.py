@@ -16,7 +16,7 @@ from django.core import signing
 from django.utils import timezone
 
 from api.roles import set_role
-from avito_accounts import tasks
+from avito_accounts import services, tasks
 from avito_accounts.models import Account, Authorization, AuthorizationRequest
 from avito_accounts.views import BROWSER_COOKIE
 from tests.avito.loopback import ProxyServer
@@ -540,6 +540,14 @@ def test_the_callback_is_read_by_get_alone(owner: Api, avito_sandbox: Sandbox, m
     assert result(scene.come(scene.victim, scene.state)) == "success"
 
 
+def test_a_browser_that_accepts_nothing_but_html_gets_its_page(owner: Api, avito_sandbox: Sandbox) -> None:
+    scene = Attack(owner, avito_sandbox)
+    asked = {"state": scene.state, "code": code_of(avito_sandbox)}
+    answer = scene.victim.call("GET", CALLBACK, params=asked, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
 # Where the browser ends
 
 
@@ -710,6 +718,21 @@ def test_a_failed_subscription_is_tried_again(anna: Account, avito_sandbox: Sand
     tasks.subscribe_webhook(123456)
 
 
+def test_an_old_address_that_could_not_be_taken_off_is_tried_again(
+    anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    settings.AVITO_WEBHOOK_KEYS = ["old"]
+    tasks.subscribe_webhook(anna.pk)
+    settings.AVITO_WEBHOOK_KEYS = ["new"]
+    avito_sandbox.fault("status", "webhook/unsubscribe$", status=500, times=1)
+    tasks.subscribe_webhook(anna.pk)
+    assert len(webhooks_of(avito_sandbox)) == 2
+    assert list(services.accounts_to_subscribe()) == [anna]
+    tasks.subscribe_webhook(anna.pk)
+    assert len(webhooks_of(avito_sandbox)) == 1
+    assert not services.accounts_to_subscribe().exists()
+
+
 # Accounts with keys of their own
 
 
@@ -732,6 +755,31 @@ def test_own_keys_fetch_a_token_at_first_use_and_tell_whose_it_is(owner: Api, av
     assert calls == ["client_credentials"]
 
 
+def test_own_keys_whose_first_ring_failed_are_connected_by_the_sweep(owner: Api, avito_sandbox: Sandbox) -> None:
+    account = with_keys(owner)
+    assert list(services.accounts_to_subscribe()) == [account]
+    for fault in ("/token$", "self$"):  # before there is a token, and before there is a number
+        avito_sandbox.fault("status", fault, status=500, times=1)
+        tasks.subscribe_webhook(account.pk)
+        assert list(services.accounts_to_subscribe()) == [account]
+    tasks.subscribe_webhook(account.pk)
+    assert len(webhooks_of(avito_sandbox)) == 1
+    assert not services.accounts_to_subscribe().exists()
+
+
+def test_the_sweep_leaves_wrong_keys_to_a_person(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    wrong = with_keys(owner, secret="wrong")
+    mismatch = with_keys(owner, name="Чужой номер", userId=str(OLEG))
+    taken = with_keys(owner, name="Занятый номер")
+    make_account(client_id="only-an-id")
+    for account in (anna, wrong, mismatch, taken):
+        tasks.subscribe_webhook(account.pk)
+    assert not services.accounts_to_subscribe().exists()
+    owner.put(f"/api/v1/accounts/{anna.pk}", {"userId": "1"})
+    owner.put(f"/api/v1/accounts/{mismatch.pk}", {"userId": str(ANNA)})  # the person corrects it
+    assert list(services.accounts_to_subscribe()) == [mismatch]
+
+
 def test_own_keys_renew_their_token_when_avito_refuses_it(owner: Api, avito_sandbox: Sandbox) -> None:
     account = with_keys(owner)
     path = f"/api/v1/messenger/accounts/{account.pk}/chats"
@@ -741,12 +789,30 @@ def test_own_keys_renew_their_token_when_avito_refuses_it(owner: Api, avito_sand
     assert owner.post(f"/api/v1/auth/avito/refresh/{account.pk}").status_code == 200
 
 
+def token_calls(avito_sandbox: Sandbox) -> list[Any]:
+    return [row for row in avito_sandbox.journal() if row["path"] == "/token"]
+
+
+def test_own_keys_that_worked_are_not_asked_again_once_they_are_refused(owner: Api, avito_sandbox: Sandbox) -> None:
+    account = with_keys(owner)
+    path = f"/api/v1/messenger/accounts/{account.pk}/chats"
+    assert owner.get(path).status_code == 200
+    avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
+    avito_sandbox.fault("status", "/token$", status=401, times=1)
+    assert [owner.get(path).status_code for _again in range(3)] == [409] * 3
+    assert len(token_calls(avito_sandbox)) == 2
+    owner.put(f"/api/v1/accounts/{account.pk}", {"clientSecret": "anna-secret"})  # the same, typed anew
+    assert owner.get(path).status_code == 200
+
+
 def test_wrong_own_keys_ask_for_others(owner: Api, avito_sandbox: Sandbox) -> None:
     account = with_keys(owner, secret="wrong")
     answer = owner.get(f"/api/v1/messenger/accounts/{account.pk}/chats")
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (409, "reconnect_required")
     shown = owner.get(f"/api/v1/accounts/{account.pk}").json()
     assert (shown["connectionStatus"], shown["connectionError"]["code"]) == ("needs_reconnect", "invalid_client")
+    assert owner.post(f"/api/v1/auth/avito/refresh/{account.pk}").status_code == 409
+    assert len(token_calls(avito_sandbox)) == 1  # asked once, then remembered
     owner.put(f"/api/v1/accounts/{account.pk}", {"clientSecret": "anna-secret"})
     assert owner.get(f"/api/v1/messenger/accounts/{account.pk}/chats").status_code == 200
 
