@@ -11,6 +11,6 @@ router.register("accounts", api.AccountViewSet, basename="account")
 oauth = [
     path("authorize/<int:account_id>", views.Authorize.as_view(), name="avito-authorize"),
     path("refresh/<int:account_id>", views.Refresh.as_view(), name="avito-refresh"),
-    path("callback", views.callback, name="avito-callback"),
+    path("callback", views.Callback.as_view(), name="avito-callback"),
 ]
 urlpatterns = [*router.urls, path("oauth/avito/", include(oauth)), path("auth/avito/", include(oauth))]

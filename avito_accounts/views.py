@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import NotAuthenticated
@@ -114,23 +114,42 @@ class Refresh(APIView):
     post = get
 
 
-@csrf_exempt  # so that a method other than GET is told so, without a page
-@require_GET
-@never_cache
-def callback(request: HttpRequest) -> HttpResponse:
+class Callback(APIView):
     """Where Avito sends the browser back to; ends at the single-page app, or at a page of our own."""
-    try:
-        account = oauth.finish(request.GET, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
-    except AuthorizationRefused as refused:
-        return _refused(request, refused)
-    if settings.FRONTEND_URL:
-        return HttpResponseRedirect(
-            settings.FRONTEND_URL + settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
-        )
-    return _page(request, 200, account=account)
+
+    authentication_classes = ()
+    permission_classes = [AllowAny]
+    http_method_names = ["get"]  # a HEAD would burn the state as well
+
+    @extend_schema(
+        auth=[],
+        parameters=[OpenApiParameter(name, str) for name in ("state", "code", "error")],
+        responses={
+            (200, "text/html"): OpenApiResponse(OpenApiTypes.STR, "a page of our own: connected"),
+            302: OpenApiResponse(description="to FRONTEND_URL"),
+            (400, "text/html"): OpenApiResponse(OpenApiTypes.STR, "a page of our own: refused, and why"),
+        },
+    )
+    @method_decorator(never_cache)
+    def get(self, request: Request) -> HttpResponse:
+        try:
+            account = oauth.finish(request.query_params, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
+        except AuthorizationRefused as refused:
+            return _refused(request, refused)
+        if settings.FRONTEND_URL:
+            return HttpResponseRedirect(
+                settings.FRONTEND_URL + settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
+            )
+        return _page(request, 200, account=account)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Nobody is asked who they are; the page shows itself to whoever the session knows."""
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        return super().perform_content_negotiation(request, force=True)  # a browser may accept HTML alone
 
 
-def _refused(request: HttpRequest, refused: AuthorizationRefused) -> HttpResponse:
+def _refused(request: Request, refused: AuthorizationRefused) -> HttpResponse:
     message = str(MESSAGES[refused.code])
     if settings.FRONTEND_URL:
         path = settings.AVITO_OAUTH_ERROR_PATH
@@ -141,6 +160,7 @@ def _refused(request: HttpRequest, refused: AuthorizationRefused) -> HttpRespons
     return _page(request, 400, account=account, code=refused.code, message=message)
 
 
-def _page(request: HttpRequest, status: int, **context: Any) -> HttpResponse:
-    shell = admin.site.each_context(request)
-    return render(request, "avito_accounts/oauth_result.html", {**shell, **context}, status=status)
+def _page(request: Request, status: int, **context: Any) -> HttpResponse:
+    page = request._request
+    shell = admin.site.each_context(page)
+    return render(page, "avito_accounts/oauth_result.html", {**shell, **context}, status=status)

@@ -1,4 +1,4 @@
-"""What OpenAPI says of the paths that are no DRF views: Avito's webhooks, the way back from its consent, health."""
+"""What OpenAPI says of the paths that are no DRF views: Avito's webhooks."""
 
 from typing import Any
 
@@ -25,18 +25,6 @@ WEBHOOK = {
     },
 }
 KEY = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
-CALLBACK = {
-    "operationId": "oauth_callback",
-    "tags": ["auth"],
-    "description": "Avito sends the browser here with `code` and `state`, or with `error` and `state`.",
-    "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("state", "code", "error")],
-    "security": [{}],
-    "responses": {
-        "200": {"description": "a page of our own: connected", "content": {"text/html": {}}},
-        "302": {"description": "to FRONTEND_URL"},
-        "400": {"description": "a page of our own: refused, and why", "content": {"text/html": {}}},
-    },
-}
 
 
 def add_plain_paths(result: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -46,6 +34,4 @@ def add_plain_paths(result: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
         paths[f"{root}/{{key}}"] = {
             "post": {**WEBHOOK, "operationId": f"webhook_receive_with_key_{number}", "parameters": [KEY]}
         }
-    for number, path in enumerate(("/api/v1/auth/avito/callback", "/api/v1/oauth/avito/callback"), start=1):
-        paths[path] = {"get": {**CALLBACK, "operationId": f"oauth_callback_{number}"}}
     return result

@@ -369,6 +369,7 @@ def test_without_a_database_the_api_asks_for_patience(owner: Api, nobody: Api) -
         owner.get("/api/v1/accounts"),
         owner.post("/api/v1/accounts", {"name": "New"}),
         nobody.post("/api/v1/auth/token", {"username": "x", "password": "y"}),
+        nobody.get("/api/v1/auth/avito/callback", state="x", code="y"),
     ):
         assert_error(answer, 503, "database_unavailable")
         assert int(answer.headers["Retry-After"]) > 0

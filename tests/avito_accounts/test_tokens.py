@@ -386,13 +386,11 @@ def test_a_failing_statement_leaves_no_lock_behind_in_the_pool(
     assert locks_held() == 0
 
 
-def test_a_new_pair_outlasts_a_session_that_the_database_ends(
-    anna: Account, avito_sandbox: Sandbox, settings: LazySettings
-) -> None:
+def test_a_new_pair_outlasts_a_session_that_the_database_ends(anna: Account, avito_sandbox: Sandbox) -> None:
     avito_sandbox.fault("latency", "/token$", seconds=1.0)
     with ThreadPoolExecutor(1) as pool, another_session() as session:
         asking = pool.submit(at_once, 1, lambda: tokens.renew(anna, asked_at=timezone.now()).version)
-        wait_for(locks_held)
+        wait_for(lambda: Authorization.objects.get().refresh_sent_at)
         session.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
         assert asking.result() == [2]
     assert locks_held() == 0
