@@ -375,7 +375,7 @@ def test_a_failing_statement_leaves_no_lock_behind_in_the_pool(
     anna: Account, avito_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "STORE_ATTEMPTS", 2)
-    at_once(5, connection.ensure_connection)  # so that the pool has more than one session to hand out
+    at_once(5, lambda: connection.cursor().execute("SELECT pg_sleep(0.3)"))  # so that the pool has several sessions
     with another_session() as session:
         session.execute("ALTER TABLE avito_accounts_authorization ADD CONSTRAINT full_disk CHECK (version < 2)")
         try:
