@@ -119,7 +119,6 @@ class Account(models.Model):
         max_length=64, blank=True, default="", editable=False, help_text="hash of the webhook URL subscribed at Avito"
     )
     webhook_subscribed_at = models.DateTimeField(_("webhook subscribed"), null=True, blank=True)
-    reconciled_at = models.DateTimeField(null=True, blank=True)
 
     cipher_id = cipher_id()
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -250,6 +250,9 @@ def _send(message: Message, client: avito.Client, user_id: int) -> None:
     tokens.release_connection()
     sent = client.messenger.send_text(user_id, message.chat.avito_id, message.text)
     services.mark_sent(message, avito_id=sent.id)
+    account = message.chat.account
+    if account is not None and account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
+        tokens.lift_flag(account)
 
 
 def _judge(message: Message, held: QuerySet[Message], error: Exception) -> None:

@@ -176,7 +176,6 @@ class Migration(migrations.Migration):
                     "webhook_subscribed_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="webhook subscribed"),
                 ),
-                ("reconciled_at", models.DateTimeField(blank=True, null=True)),
                 ("cipher_id", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
                 ("updated_at", models.DateTimeField(auto_now=True, verbose_name="changed")),

@@ -8,151 +8,338 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('avito_accounts', '0001_initial'),
+        ("avito_accounts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CatchUp',
+            name="CatchUp",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('ran_at', models.DateTimeField(help_text='when the last run began')),
-                ('seen_until', models.DateTimeField(help_text="Avito's time of the newest chat that the last whole run has seen", null=True)),
-                ('account', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='catch_up', to='avito_accounts.account')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("ran_at", models.DateTimeField(help_text="when the last run began")),
+                (
+                    "seen_until",
+                    models.DateTimeField(
+                        help_text="Avito's time of the newest chat that the last whole run has seen", null=True
+                    ),
+                ),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="catch_up",
+                        to="avito_accounts.account",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Chat',
+            name="Chat",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('avito_user_id', models.BigIntegerField(default=0, help_text="Avito's number of the account, 0 when never known; stays when the account is deleted")),
-                ('avito_id', models.CharField(max_length=255, verbose_name='chat id at Avito')),
-                ('status', models.CharField(choices=[('active', 'active'), ('closed', 'closed'), ('archived', 'archived')], default='active', max_length=8, verbose_name='status')),
-                ('name', models.CharField(blank=True, default='', max_length=255, verbose_name='client')),
-                ('phone', models.CharField(blank=True, default='', max_length=16, verbose_name='phone')),
-                ('city', models.CharField(blank=True, default='', max_length=100, verbose_name='city')),
-                ('item_id', models.BigIntegerField(blank=True, null=True, verbose_name='item')),
-                ('item_title', models.CharField(blank=True, default='', max_length=500, verbose_name='item title')),
-                ('item_url', models.CharField(blank=True, default='', max_length=1000, verbose_name='item link')),
-                ('chat_type', models.CharField(blank=True, default='', max_length=20, verbose_name='chat type')),
-                ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=50), blank=True, default=list, size=None, verbose_name='tags')),
-                ('last_message_at', models.DateTimeField(blank=True, null=True, verbose_name='last message')),
-                ('activity_at', models.DateTimeField(default=django.utils.timezone.now, help_text="the last message's time, or when it was made")),
-                ('unread_count', models.PositiveIntegerField(default=0, verbose_name='unread')),
-                ('messages_count', models.PositiveIntegerField(default=0, verbose_name='messages')),
-                ('sync_due_at', models.DateTimeField(blank=True, help_text='when the chat shall be read at Avito; null: nothing to read', null=True)),
-                ('sync_failures', models.PositiveSmallIntegerField(default=0)),
-                ('avito_updated_at', models.DateTimeField(blank=True, help_text="Avito's own time of the state we hold", null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
-                ('updated_at', models.DateTimeField(auto_now=True, verbose_name='changed')),
-                ('account', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='chats', to='avito_accounts.account', verbose_name='account')),
-                ('assignee', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL, verbose_name='assignee')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "avito_user_id",
+                    models.BigIntegerField(
+                        default=0,
+                        help_text="Avito's number of the account, 0 when never known; stays when the account is deleted",
+                    ),
+                ),
+                ("avito_id", models.CharField(max_length=255, verbose_name="chat id at Avito")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("active", "active"), ("closed", "closed"), ("archived", "archived")],
+                        default="active",
+                        max_length=8,
+                        verbose_name="status",
+                    ),
+                ),
+                ("name", models.CharField(blank=True, default="", max_length=255, verbose_name="client")),
+                ("phone", models.CharField(blank=True, default="", max_length=16, verbose_name="phone")),
+                ("city", models.CharField(blank=True, default="", max_length=100, verbose_name="city")),
+                ("item_id", models.BigIntegerField(blank=True, null=True, verbose_name="item")),
+                ("item_title", models.CharField(blank=True, default="", max_length=500, verbose_name="item title")),
+                ("item_url", models.CharField(blank=True, default="", max_length=1000, verbose_name="item link")),
+                ("chat_type", models.CharField(blank=True, default="", max_length=20, verbose_name="chat type")),
+                (
+                    "tags",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=50),
+                        blank=True,
+                        default=list,
+                        size=None,
+                        verbose_name="tags",
+                    ),
+                ),
+                ("last_message_at", models.DateTimeField(blank=True, null=True, verbose_name="last message")),
+                (
+                    "activity_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, help_text="the last message's time, or when it was made"
+                    ),
+                ),
+                ("unread_count", models.PositiveIntegerField(default=0, verbose_name="unread")),
+                ("messages_count", models.PositiveIntegerField(default=0, verbose_name="messages")),
+                (
+                    "sync_due_at",
+                    models.DateTimeField(
+                        blank=True, help_text="when the chat shall be read at Avito; null: nothing to read", null=True
+                    ),
+                ),
+                ("sync_failures", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "avito_updated_at",
+                    models.DateTimeField(blank=True, help_text="Avito's own time of the state we hold", null=True),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
+                ("updated_at", models.DateTimeField(auto_now=True, verbose_name="changed")),
+                (
+                    "account",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="chats",
+                        to="avito_accounts.account",
+                        verbose_name="account",
+                    ),
+                ),
+                (
+                    "assignee",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="assignee",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'chat',
-                'verbose_name_plural': 'chats',
+                "verbose_name": "chat",
+                "verbose_name_plural": "chats",
             },
         ),
         migrations.CreateModel(
-            name='Message',
+            name="Message",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('avito_user_id', models.BigIntegerField(default=0, help_text="the chat's own, so that ids are unique per account")),
-                ('avito_id', models.CharField(blank=True, max_length=255, null=True, verbose_name='message id at Avito')),
-                ('direction', models.CharField(choices=[('inbound', 'from the client'), ('outbound', 'from us')], max_length=8, verbose_name='direction')),
-                ('type', models.CharField(default='text', max_length=50, verbose_name='type')),
-                ('text', models.TextField(blank=True, default='', verbose_name='text')),
-                ('content', models.JSONField(blank=True, default=dict, verbose_name='content')),
-                ('author_id', models.BigIntegerField(blank=True, null=True, verbose_name="author's number")),
-                ('delivery_status', models.CharField(choices=[('received', 'received'), ('queued', 'queued'), ('sending', 'being sent'), ('sent', 'sent'), ('failed', 'failed'), ('unknown', 'unknown, being checked')], default='received', max_length=8, verbose_name='delivery')),
-                ('error_code', models.CharField(blank=True, default='', max_length=50)),
-                ('error_detail', models.TextField(blank=True, default='', verbose_name='error')),
-                ('attempts', models.PositiveSmallIntegerField(default=0, verbose_name='attempts')),
-                ('is_live', models.BooleanField(default=False, help_text='somebody waited for it and heard of a failure: it is not sent later by itself')),
-                ('sending_at', models.DateTimeField(blank=True, help_text='when the last attempt began', null=True)),
-                ('retry_at', models.DateTimeField(blank=True, help_text='not before: the next attempt, or the next look', null=True)),
-                ('absences', models.PositiveSmallIntegerField(default=0, help_text='looks at Avito that did not find an unknown one')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created')),
-                ('read_at', models.DateTimeField(blank=True, null=True, verbose_name='read')),
-                ('chat', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='chats.chat', verbose_name='chat')),
-                ('written_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL, verbose_name='written here by')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "avito_user_id",
+                    models.BigIntegerField(default=0, help_text="the chat's own, so that ids are unique per account"),
+                ),
+                (
+                    "avito_id",
+                    models.CharField(blank=True, max_length=255, null=True, verbose_name="message id at Avito"),
+                ),
+                (
+                    "direction",
+                    models.CharField(
+                        choices=[("inbound", "from the client"), ("outbound", "from us")],
+                        max_length=8,
+                        verbose_name="direction",
+                    ),
+                ),
+                ("type", models.CharField(default="text", max_length=50, verbose_name="type")),
+                ("text", models.TextField(blank=True, default="", verbose_name="text")),
+                ("content", models.JSONField(blank=True, default=dict, verbose_name="content")),
+                ("author_id", models.BigIntegerField(blank=True, null=True, verbose_name="author's number")),
+                (
+                    "delivery_status",
+                    models.CharField(
+                        choices=[
+                            ("received", "received"),
+                            ("queued", "queued"),
+                            ("sending", "being sent"),
+                            ("sent", "sent"),
+                            ("failed", "failed"),
+                            ("unknown", "unknown, being checked"),
+                        ],
+                        default="received",
+                        max_length=8,
+                        verbose_name="delivery",
+                    ),
+                ),
+                ("error_code", models.CharField(blank=True, default="", max_length=50)),
+                ("error_detail", models.TextField(blank=True, default="", verbose_name="error")),
+                ("attempts", models.PositiveSmallIntegerField(default=0, verbose_name="attempts")),
+                (
+                    "is_live",
+                    models.BooleanField(
+                        default=False,
+                        help_text="somebody waited for it and heard of a failure: it is not sent later by itself",
+                    ),
+                ),
+                ("sending_at", models.DateTimeField(blank=True, help_text="when the last attempt began", null=True)),
+                (
+                    "retry_at",
+                    models.DateTimeField(
+                        blank=True, help_text="not before: the next attempt, or the next look", null=True
+                    ),
+                ),
+                (
+                    "absences",
+                    models.PositiveSmallIntegerField(
+                        default=0, help_text="looks at Avito that did not find an unknown one"
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created")),
+                ("read_at", models.DateTimeField(blank=True, null=True, verbose_name="read")),
+                (
+                    "chat",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="messages",
+                        to="chats.chat",
+                        verbose_name="chat",
+                    ),
+                ),
+                (
+                    "written_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="written here by",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'message',
-                'verbose_name_plural': 'messages',
+                "verbose_name": "message",
+                "verbose_name_plural": "messages",
             },
         ),
         migrations.AddField(
-            model_name='chat',
-            name='last_message',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='chats.message'),
+            model_name="chat",
+            name="last_message",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to="chats.message",
+            ),
         ),
         migrations.CreateModel(
-            name='WebhookEvent',
+            name="WebhookEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('digest', models.BinaryField(help_text='SHA-256 of the body', max_length=32, unique=True)),
-                ('body', models.BinaryField()),
-                ('signature', models.CharField(blank=True, default='', editable=False, max_length=200, verbose_name='signature')),
-                ('request_id', models.CharField(blank=True, default='', editable=False, max_length=64, verbose_name='request')),
-                ('received_at', models.DateTimeField(editable=False, verbose_name='received')),
-                ('status', models.CharField(choices=[('received', 'waiting'), ('processed', 'processed'), ('ignored', 'ignored: nothing we handle'), ('unmatched', 'unmatched: no such account yet'), ('dead', 'dead: cannot be used')], default='received', max_length=9, verbose_name='status')),
-                ('type', models.CharField(blank=True, default='', max_length=100, verbose_name='type')),
-                ('avito_user_id', models.BigIntegerField(blank=True, null=True, verbose_name="account's number")),
-                ('chat_avito_id', models.CharField(blank=True, default='', max_length=255, verbose_name='chat')),
-                ('message_avito_id', models.CharField(blank=True, default='', max_length=255, verbose_name='message')),
-                ('note', models.CharField(blank=True, default='', help_text='what is peculiar about it', max_length=200, verbose_name='note')),
-                ('attempts', models.PositiveSmallIntegerField(default=0, verbose_name='attempts')),
-                ('deaths', models.PositiveSmallIntegerField(default=0, help_text='claims in a row that never came to an end: the worker died of it, or with it')),
-                ('retry_at', models.DateTimeField(blank=True, null=True)),
-                ('error', models.TextField(blank=True, default='', verbose_name='error')),
-                ('processed_at', models.DateTimeField(blank=True, null=True, verbose_name='processed')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("digest", models.BinaryField(help_text="SHA-256 of the body", max_length=32, unique=True)),
+                ("body", models.BinaryField()),
+                (
+                    "signature",
+                    models.CharField(blank=True, default="", editable=False, max_length=200, verbose_name="signature"),
+                ),
+                (
+                    "request_id",
+                    models.CharField(blank=True, default="", editable=False, max_length=64, verbose_name="request"),
+                ),
+                ("received_at", models.DateTimeField(editable=False, verbose_name="received")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("received", "waiting"),
+                            ("processed", "processed"),
+                            ("ignored", "ignored: nothing we handle"),
+                            ("unmatched", "unmatched: no such account yet"),
+                            ("dead", "dead: cannot be used"),
+                        ],
+                        default="received",
+                        max_length=9,
+                        verbose_name="status",
+                    ),
+                ),
+                ("type", models.CharField(blank=True, default="", max_length=100, verbose_name="type")),
+                ("avito_user_id", models.BigIntegerField(blank=True, null=True, verbose_name="account's number")),
+                ("chat_avito_id", models.CharField(blank=True, default="", max_length=255, verbose_name="chat")),
+                ("message_avito_id", models.CharField(blank=True, default="", max_length=255, verbose_name="message")),
+                (
+                    "note",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="what is peculiar about it",
+                        max_length=200,
+                        verbose_name="note",
+                    ),
+                ),
+                ("attempts", models.PositiveSmallIntegerField(default=0, verbose_name="attempts")),
+                (
+                    "deaths",
+                    models.PositiveSmallIntegerField(
+                        default=0,
+                        help_text="claims in a row that never came to an end: the worker died of it, or with it",
+                    ),
+                ),
+                ("retry_at", models.DateTimeField(blank=True, null=True)),
+                ("error", models.TextField(blank=True, default="", verbose_name="error")),
+                ("processed_at", models.DateTimeField(blank=True, null=True, verbose_name="processed")),
             ],
             options={
-                'verbose_name': 'webhook event',
-                'verbose_name_plural': 'webhook events',
-                'indexes': [models.Index(condition=models.Q(('status', 'received')), fields=['id'], name='event_waiting'), models.Index(condition=models.Q(('status', 'unmatched')), fields=['avito_user_id'], name='event_unmatched'), models.Index(fields=['status', '-id'], name='event_newest_of_status'), models.Index(fields=['chat_avito_id'], name='event_by_chat')],
+                "verbose_name": "webhook event",
+                "verbose_name_plural": "webhook events",
+                "indexes": [
+                    models.Index(condition=models.Q(("status", "received")), fields=["id"], name="event_waiting"),
+                    models.Index(
+                        condition=models.Q(("status", "unmatched")), fields=["avito_user_id"], name="event_unmatched"
+                    ),
+                    models.Index(fields=["status", "-id"], name="event_newest_of_status"),
+                    models.Index(fields=["chat_avito_id"], name="event_by_chat"),
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['chat', '-created_at', '-id'], name='message_newest_of_chat'),
+            model_name="message",
+            index=models.Index(fields=["chat", "-created_at", "-id"], name="message_newest_of_chat"),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('delivery_status__in', ('queued', 'sending', 'unknown'))), fields=['chat', 'id'], name='message_unsettled'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("delivery_status__in", ("queued", "sending", "unknown"))),
+                fields=["chat", "id"],
+                name="message_unsettled",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='message',
-            constraint=models.UniqueConstraint(fields=('avito_user_id', 'avito_id'), name='one_message_per_account_and_avito_id'),
+            model_name="message",
+            constraint=models.UniqueConstraint(
+                fields=("avito_user_id", "avito_id"), name="one_message_per_account_and_avito_id"
+            ),
         ),
         migrations.AddIndex(
-            model_name='chat',
-            index=models.Index(fields=['avito_id'], name='chat_by_avito_id'),
+            model_name="chat",
+            index=models.Index(fields=["avito_id"], name="chat_by_avito_id"),
         ),
         migrations.AddIndex(
-            model_name='chat',
-            index=models.Index(fields=['-activity_at', '-id'], name='chat_newest'),
+            model_name="chat",
+            index=models.Index(fields=["-activity_at", "-id"], name="chat_newest"),
         ),
         migrations.AddIndex(
-            model_name='chat',
-            index=models.Index(fields=['account', '-activity_at', '-id'], name='chat_newest_of_account'),
+            model_name="chat",
+            index=models.Index(fields=["account", "-activity_at", "-id"], name="chat_newest_of_account"),
         ),
         migrations.AddIndex(
-            model_name='chat',
-            index=models.Index(condition=models.Q(('sync_due_at__isnull', False)), fields=['sync_due_at'], name='chat_sync_due'),
+            model_name="chat",
+            index=models.Index(
+                condition=models.Q(("sync_due_at__isnull", False)), fields=["sync_due_at"], name="chat_sync_due"
+            ),
         ),
         migrations.AddIndex(
-            model_name='chat',
-            index=models.Index(condition=models.Q(('phone', ''), _negated=True), fields=['phone'], name='chat_by_phone'),
+            model_name="chat",
+            index=models.Index(
+                condition=models.Q(("phone", ""), _negated=True), fields=["phone"], name="chat_by_phone"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='chat',
-            constraint=models.UniqueConstraint(fields=('avito_user_id', 'avito_id'), name='one_chat_per_account_and_avito_id'),
+            model_name="chat",
+            constraint=models.UniqueConstraint(
+                fields=("avito_user_id", "avito_id"), name="one_chat_per_account_and_avito_id"
+            ),
         ),
     ]
