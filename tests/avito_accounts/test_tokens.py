@@ -49,8 +49,13 @@ def lock_key(account: Account) -> int:
 
 
 def locks_held() -> int:
+    """How many token locks any session holds in the test's own database."""
     with another_session() as session:
-        session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        session.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database AS own ON own.oid = pg_locks.database"
+            " WHERE locktype = 'advisory' AND granted AND classid::bigint = %s AND datname = current_database()",
+            [tokens.LOCK_NAMESPACE],
+        )
         row = session.fetchone()
         assert row is not None
         return int(row[0])
