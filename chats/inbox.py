@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 from django.db import OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from prometheus_client import Counter
 
@@ -52,12 +52,20 @@ def process_next() -> bool:
             if event.status == Status.RECEIVED:
                 _process(event)
     except Exception as error:
-        if isinstance(error, OperationalError) and not connection.is_usable():
-            raise  # the database's trouble, not the event's
-        _postpone(event_id, traceback.format_exc())
+        if isinstance(error, OperationalError):
+            if not connection.is_usable():
+                raise
+            _give_back(event_id)  # the database's trouble, not the event's
+        else:
+            _postpone(event_id, traceback.format_exc())
     else:
         processed.labels(event.status).inc()
     return True
+
+
+def _give_back(event_id: int) -> None:
+    """The claim did not count; the lease that it took is the pause before the next."""
+    WebhookEvent.objects.filter(pk=event_id).update(attempts=F("attempts") - 1, deaths=0)
 
 
 def _claim_next() -> int | None:

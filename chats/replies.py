@@ -151,9 +151,11 @@ def send_now(account: Account, *, avito_id: str, text: str, author: User | None)
 def look_again(message: Message) -> None:
     """Read the chat of an `unknown` reply: there it is, or it is missing once more."""
     now = timezone.now()
-    unknown = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN)
-    if unknown.filter(retry_at__lte=now).update(retry_at=now + LOOK_LEASE) != 1:
+    lease = now + LOOK_LEASE
+    doubt = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN, attempts=message.attempts)
+    if doubt.filter(retry_at__lte=now).update(retry_at=lease) != 1:
         return
+    unknown = doubt.filter(retry_at=lease)  # so that a look which took too long judges nothing
     given_up = now - (message.sending_at or message.created_at) > GIVE_UP_AFTER
     if message.chat.account is None or given_up:
         _settle(unknown, Status.FAILED, code="outcome_unknown", detail="Whether it arrived could not be found out.")
@@ -175,9 +177,8 @@ def look_again(message: Message) -> None:
     if message.absences + 1 < LOOKS_NEEDED:
         unknown.update(absences=message.absences + 1, retry_at=now + SECOND_LOOK)
         return
-    if unknown.update(absences=0) == 1:
-        log.info("reply_did_not_arrive", message_id=message.pk)
-        _repeat_or_fail(message, unknown, code="not_delivered", detail="The chat was read twice and does not hold it.")
+    log.info("reply_did_not_arrive", message_id=message.pk)
+    _repeat_or_fail(message, unknown, code="not_delivered", detail="The chat was read twice and does not hold it.")
 
 
 def presume_lost() -> int:
@@ -195,6 +196,8 @@ def retry(message: Message) -> bool:
     changed = failed.update(
         delivery_status=Status.QUEUED,
         attempts=0,
+        absences=0,
+        sending_at=None,
         is_live=False,
         retry_at=None,
         error_code="",
@@ -291,6 +294,7 @@ def _settle(
             delivery_status=status,
             error_code=code,
             error_detail=detail[:500],
+            absences=0,  # each doubt gets looks of its own
             retry_at=timezone.now() + retry_in if retry_in else None,
         )
         == 1

@@ -26,7 +26,7 @@ from doorbell import ring_on_commit
 log = structlog.get_logger(__name__)
 
 SYNC_LEASE = timedelta(minutes=2)
-SYNC_FAILURES_MAX = 12
+UNPAID_PAUSE = timedelta(hours=6)
 CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
 IMPORTED_CHATS_MAX = 100
 CHAT_TYPES = ("u2i", "u2u", "a2u")
@@ -185,7 +185,7 @@ def _make_way(chat: Chat, mine: Message, avito_id: str) -> None:
     other = rows.exclude(pk=mine.pk).first()
     if other is None:
         return
-    if other.attempts:  # another reply with the same words, settled by an echo that was not its own
+    if other.sending_at is not None:  # another reply with the same words, settled by an echo that was not its own
         other.avito_id, other.delivery_status, other.retry_at = None, Message.DeliveryStatus.UNKNOWN, timezone.now()
         other.save(update_fields=["avito_id", "delivery_status", "retry_at"])
         return
@@ -245,14 +245,16 @@ def sync_chat(chat: Chat) -> None:
         return
     mine = Chat.objects.filter(pk=chat.pk, sync_due_at=lease)
     try:
-        read_chat(chat)
+        was_read = read_chat(chat)
     except (avito.AvitoError, AccountUnusable) as error:
-        final = isinstance(error, avito.NotFound | avito.Forbidden) or chat.sync_failures >= SYNC_FAILURES_MAX
-        pause = timedelta(seconds=min(3600, 15 * 2**chat.sync_failures))
-        mine.update(sync_due_at=None if final else now + pause, sync_failures=F("sync_failures") + 1)
+        if isinstance(error, avito.NotFound | avito.Forbidden):  # gone, or not ours: nothing to wait for
+            mine.update(sync_due_at=None, sync_failures=0)
+        else:
+            pause = timedelta(seconds=min(3600, 15 * 2 ** min(chat.sync_failures, 8)))
+            mine.update(sync_due_at=now + pause, sync_failures=F("sync_failures") + 1)
         log.warning("chat_sync_failed", chat_id=chat.pk, error=type(error).__name__)
     else:
-        mine.update(sync_due_at=None, sync_failures=0)
+        mine.update(sync_due_at=None if was_read else now + UNPAID_PAUSE, sync_failures=0)
 
 
 def read_chat(chat: Chat) -> bool:
@@ -315,7 +317,10 @@ def reconcile(account: Account) -> None:
         is_news = since is None or updated_at >= since
         if is_news and (held.get(avito_id) or _LONG_AGO) < updated_at:
             with transaction.atomic():
-                want_sync(chat_for(avito_id=avito_id, user_id=user_id, account=account))
+                chat = chat_for(avito_id=avito_id, user_id=user_id, account=account)
+                # Also over the lease of a sync under way, which may have read before the news came.
+                Chat.objects.filter(pk=chat.pk).update(sync_due_at=timezone.now())
+                ring_on_commit(tasks.sync_chat, chat.pk)
     if found:
         CatchUp.objects.filter(account=account).update(seen_until=max(found.values()))
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -65,7 +66,8 @@ class DatabaseSweep(bootsteps.StartStopStep):
                 sweep()
             except Exception as error:  # the database may be away: say so and look again
                 log.warning("sweep_failed", sweep=sweep.__name__, error=repr(error))
-            connection.close()
+            with suppress(Exception):  # a thread that ends here would sweep no more
+                connection.close()
             self._stopped.wait(settings.DATABASE_SWEEP_SECONDS)
 
 
