@@ -63,8 +63,9 @@ def access_token(account: Account, *, rejected: str | None = None) -> str:
             return authorization.access_token
         if now < authorization.expires_at:
             return _renewed_ahead(account, authorization)
+    asked_at = timezone.now()
     with _only_one(account.pk, wait=True):
-        return _renewed(account, rejected=rejected).access_token
+        return _renewed(account, rejected=rejected, asked_at=asked_at).access_token
 
 
 def release_connection() -> None:
@@ -97,7 +98,7 @@ def renew(account: Account, *, asked_at: datetime) -> Authorization:
         authorization = _read(account)
         if authorization is not None and authorization.renewed_at >= asked_at:
             return authorization
-        return _renewed(account, forced=True)
+        return _renewed(account, forced=True, asked_at=asked_at)
 
 
 def renew_ahead(account: Account) -> None:
@@ -192,11 +193,18 @@ def _renewed_ahead(account: Account, authorization: Authorization) -> str:
 
 
 def _renewed(
-    account: Account, *, rejected: str | None = None, forced: bool = False, ahead: bool = False
+    account: Account,
+    *,
+    rejected: str | None = None,
+    forced: bool = False,
+    ahead: bool = False,
+    asked_at: datetime | None = None,
 ) -> Authorization:
     """Under the lock: the pair that somebody else has stored meanwhile, or a new one.
 
     `rejected`: the token that Avito has refused; `forced`: renew a young one as well; `ahead`: never at any risk.
+    Those who have waited since `asked_at` for a refresh whose answer was lost share that outcome, too: each of them
+    trying again would use up what is left.
     """
     authorization = _read(account)
     if authorization is None:
@@ -206,6 +214,11 @@ def _renewed(
             return authorization
     elif not forced and timezone.now() < authorization.refresh_at:
         return authorization
+    lost_at = authorization.refresh_sent_at
+    if asked_at is not None and lost_at is not None and lost_at >= asked_at:
+        error = avito.TimedOut("the refresh that this call has waited for got no answer")
+        error.maybe_done = False
+        raise error
     try:
         if authorization.kind == Authorization.Kind.CLIENT_CREDENTIALS:
             return _by_own_keys(account)
@@ -270,6 +283,12 @@ def _by_refresh_token(
     except (avito.NotConnected, avito.Refused):
         # Not sent, or answered, be it by a filter in front of Avito: no answer was lost.
         _take_mark_back(authorization)
+        raise
+    except avito.AvitoError:
+        # Lost: the mark stays, and says from when on a new caller may think of the one more try.
+        Authorization.objects.filter(pk=authorization.pk, version=authorization.version).update(
+            refresh_sent_at=timezone.now()
+        )
         raise
     return _store_patiently(account, token, authorization)
 

@@ -320,6 +320,17 @@ def test_after_a_lost_answer_a_dead_token_gets_one_more_try_and_then_a_person(
     assert len(refreshes(avito_sandbox)) == 2
 
 
+def test_those_who_waited_for_a_refresh_whose_answer_was_lost_share_the_loss(
+    short_of_patience: None, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    expire(anna, avito_sandbox)
+    avito_sandbox.fault("silence", "/token$", apply="never", times=1)
+    outcomes = at_once(10, lambda: services.call(anna, lambda client: client.user.me()))
+    assert {type(outcome) for outcome in outcomes} == {avito.TimedOut}
+    assert len(refreshes(avito_sandbox)) == 1
+    assert services.call(anna, lambda client: client.user.me()).id == ANNA
+
+
 def test_after_a_lost_answer_the_one_more_try_brings_the_account_back(
     short_of_patience: None, anna: Account, avito_sandbox: Sandbox
 ) -> None:
