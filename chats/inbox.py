@@ -55,6 +55,7 @@ def process_next() -> bool:
         if isinstance(error, OperationalError):
             if not connection.is_usable():
                 raise
+            log.warning("webhook_event_given_back", event_id=event_id, error=str(error)[:200])
             _give_back(event_id)  # the database's trouble, not the event's
         else:
             _postpone(event_id, traceback.format_exc())
