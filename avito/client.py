@@ -3,8 +3,10 @@
 from typing import Any, Protocol
 
 from avito import protocol
+from avito.items import ItemCalls
 from avito.messenger import MessengerCalls
 from avito.protocol import Request, Response
+from avito.statistics import StatisticsCalls
 from avito.user import UserCalls
 
 
@@ -22,6 +24,8 @@ class Client:
         self._transport = transport
         self.user = UserCalls(self.call)
         self.messenger = MessengerCalls(self.call)
+        self.items = ItemCalls(self.call)
+        self.statistics = StatisticsCalls(self.call)
 
     def __repr__(self) -> str:
         return f"<Client of {self._transport!r}>"

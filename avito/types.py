@@ -1,7 +1,7 @@
 """The things Avito speaks of. Unknown keys are ignored; a missing required one raises Unreadable."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Self
 
@@ -11,6 +11,8 @@ from avito.errors import Unreadable
 
 Direction = Literal["in", "out", ""]
 ProxyType = Literal["http", "https", "socks4", "socks5"]
+PRICE_MAX = 10**15
+"""Roubles; anything above is nonsense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,3 +258,91 @@ class Subscription:
     def from_json(cls, value: Any) -> Self:
         source = wire.mapping(value, "subscription")
         return cls(url=wire.text(source, "url"), version=wire.label(source, "version"))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A listing in the account's own list. `price`: whole roubles, None where none is named. Texts may be empty.
+
+    `status`: active, removed, old, blocked, rejected, or a new one of Avito's.
+    """
+
+    id: int
+    title: str
+    price: int | None
+    status: str
+    url: str
+    address: str
+    category: str
+    category_id: int | None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "listing")
+        price, category = source.get("price"), wire.child(source, "category")
+        shown = {key: wire.label(source, key) for key in ("title", "url", "address")}
+        return cls(
+            id=wire.account_id(source, "id"),
+            price=None if price is None else wire.number(price, "price", least=0, most=PRICE_MAX),
+            status=wire.word(source, "status"),
+            category=wire.label(category, "name"),
+            category_id=wire.optional_id(category, "id"),
+            **shown,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    """Some listings. `page`: its number, from 1. `per_page`: how many a full one holds."""
+
+    listings: tuple[Listing, ...]
+    page: int
+    per_page: int
+
+    @property
+    def is_last(self) -> bool:
+        """Avito names no total: the first page that is not full ends the list."""
+        return len(self.listings) < self.per_page
+
+    @classmethod
+    def from_json(cls, value: Any, *, page: int, per_page: int) -> Self:
+        """`page`, `per_page`: as asked; Avito may say that its pages are smaller."""
+        source = wire.mapping(value, "items")
+        said = wire.child(source, "meta").get("per_page")
+        if isinstance(said, int) and not isinstance(said, bool) and 0 < said < per_page:
+            per_page = said
+        return cls(tuple(map(Listing.from_json, wire.children(source, "resources"))), page, per_page)
+
+
+@dataclass(frozen=True, slots=True)
+class DayStatistics:
+    """What people did with a listing on one day, each of them counted once."""
+
+    date: date
+    views: int
+    contacts: int
+    favorites: int
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "stats")
+        return cls(
+            date=wire.day(source, "date"),
+            views=wire.count(source, "uniqViews"),
+            contacts=wire.count(source, "uniqContacts"),
+            favorites=wire.count(source, "uniqFavorites"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStatistics:
+    """A listing's days, as Avito orders them; a day may be missing."""
+
+    item_id: int
+    days: tuple[DayStatistics, ...]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        source = wire.mapping(value, "statistics")
+        days = wire.children(source, "stats") if source.get("stats") else ()
+        return cls(item_id=wire.account_id(source, "itemId"), days=tuple(map(DayStatistics.from_json, days)))

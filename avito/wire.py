@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from avito.errors import Unreadable
@@ -15,6 +15,8 @@ WORD_MAX = 64
 DEPTH_MAX = 32
 MOMENT_MAX = 4_102_444_800
 """Unix seconds of the year 2100; anything later is milliseconds or nonsense."""
+COUNT_MAX = 10**9
+"""Of a counter; ours to bound the columns."""
 
 # A surrogate pair and an escaped backslash are matched so as to be passed over; the rest PostgreSQL could not store.
 _ESCAPES = re.compile(
@@ -154,3 +156,20 @@ def moment(source: dict[str, Any], key: str) -> datetime:
 
 def optional_moment(source: dict[str, Any], key: str) -> datetime | None:
     return None if source.get(key) is None else moment(source, key)
+
+
+def day(source: dict[str, Any], key: str) -> date:
+    """A required date, written YYYY-MM-DD."""
+    written = text(source, key)
+    try:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", written, re.ASCII):
+            raise ValueError
+        return date.fromisoformat(written)
+    except ValueError:
+        raise Unreadable(f"{key}: not a date") from None
+
+
+def count(source: dict[str, Any], key: str) -> int:
+    """How many: 0 to COUNT_MAX; 0 if missing or null."""
+    value = source.get(key)
+    return 0 if value is None else number(value, key, least=0, most=COUNT_MAX)

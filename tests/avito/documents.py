@@ -82,6 +82,8 @@ class Operation:
             return {"abc": self._example(schema["additionalProperties"])}
         if "items" in schema:
             return [self._example(schema["items"])]
+        if schema.get("format") == "date":
+            return "2026-11-21"
         kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
         return {"string": "abc", "integer": 1, "number": 1.5, "boolean": True, "object": {}}[kind]
 
@@ -115,7 +117,7 @@ def operations(name: str) -> list[Operation]:
         _operation(document, path, method, operation, item.get("parameters", []))
         for path, item in document["paths"].items()
         for method, operation in item.items()
-        if method != "parameters"
+        if method != "parameters" and not method.startswith("x-")
     ]
 
 
@@ -144,8 +146,23 @@ def _repaired(document: dict[str, Any]) -> dict[str, Any]:
         schemas["sendMessageRequestBody"]["properties"]["message"]["required"] = ["text"]
     if "chatTypes" in document["components"]["parameters"]:
         document["components"]["parameters"]["chatTypes"]["schema"]["default"] = ["u2i"]
+    if "/core/v1/items" in document["paths"]:
+        _repair_items(document)
     repaired: dict[str, Any] = json.loads(json.dumps(document), object_hook=_nullable)
     return repaired
+
+
+def _repair_items(document: dict[str, Any]) -> None:
+    """Paths name their parameters as these are called; several statuses may be asked for, as the example does."""
+    names = {"{userId}": "{user_id}", "{itemId}": "{item_id}"}
+    document["paths"] = {
+        re.sub(r"{(userId|itemId)}", lambda found: names[found[0]], path): item
+        for path, item in document["paths"].items()
+    }
+    for parameter in document["paths"]["/core/v1/items"]["parameters"]:
+        if parameter.get("name") == "status":
+            words = {"type": "string", "enum": parameter["schema"]["enum"]}
+            parameter["schema"] = {"type": "array", "items": words}
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
