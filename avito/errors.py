@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-ProxyReason = Literal["auth", "unreachable", "timeout", "protocol"]
+ProxyReason = Literal["auth", "unreachable", "timeout", "protocol", "forbidden"]
 
 
 class AvitoError(Exception):
@@ -41,8 +41,8 @@ class NotConnected(NoAnswer):
 class ProxyFailed(NotConnected):
     """The account's proxy did not carry the request. Not done; repeating it without the proxy is no option.
 
-    `reason`: auth (login or password refused), unreachable (the proxy, or Avito from there), timeout, or
-    protocol (it does not speak what we were told, or answers nonsense).
+    `reason`: auth (login or password refused), unreachable (the proxy, or Avito from there), timeout, protocol (it
+    does not speak what we were told, answers nonsense or hangs up), or forbidden (its address may not be connected to).
     """
 
     default_message = "The proxy failed"

@@ -7,6 +7,7 @@ failure is NotConnected (with a proxy: ProxyFailed), from then on it is TimedOut
 import base64
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 import requests
 import socks
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.adapters import DEFAULT_CA_BUNDLE_PATH, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from avito import errors
@@ -72,7 +73,7 @@ class Transport:
         self.connect_seconds = connect_seconds
         self.deadline_seconds = deadline_seconds
         self.allow_address = allow_address
-        self._ca_file = ca_file
+        self.ca_file = ca_file
         self._session = _session(proxy)
         self._lock = threading.Lock()
         self._users = 0
@@ -80,6 +81,12 @@ class Transport:
 
     def __repr__(self) -> str:
         return f"<Transport to {self.base_url}{f' through {self.proxy}' if self.proxy else ''}>"
+
+    @property
+    def is_forwarding(self) -> bool:
+        """Does the proxy read and pass on the requests themselves? Then its silence cannot be told from Avito's."""
+        is_http = self.proxy is not None and self.proxy.type == "http"
+        return is_http and urlsplit(self.base_url).scheme == "http"
 
     def send(self, request: Request, *, deadline_seconds: float | None = None) -> Response:
         """Send once, whatever happens, and return the answer whatever its status.
@@ -113,7 +120,7 @@ class Transport:
             stream=True,
             allow_redirects=False,
             timeout=(exchange.connect_seconds(), exchange.remaining()),
-            verify=self._ca_file or True,
+            verify=self.ca_file or True,
             proxies=proxies,
         )
         with answer:
@@ -123,8 +130,7 @@ class Transport:
 
     def _check_proxy_login(self, response: Response) -> None:
         """With http:// targets a proxy refuses in Avito's place."""
-        is_forwarded = self.proxy and self.proxy.type == "http" and self.base_url.startswith("http://")
-        if is_forwarded and (response.status == 407 or response.header("Proxy-Authenticate")):
+        if self.is_forwarding and (response.status == 407 or response.header("Proxy-Authenticate")):
             raise errors.ProxyFailed("The proxy does not accept the login", reason="auth")
 
     @contextmanager
@@ -294,7 +300,8 @@ def _reason(cause: BaseException) -> ProxyReason | None:
         return "timeout"
     if isinstance(cause, socks.GeneralProxyError):
         return None if cause.socket_err else "protocol"  # PySocks wraps its own errors in this one
-    is_protocol = isinstance(cause, urllib3.exceptions.SSLError | HTTPException | ValueError)
+    hung_up = isinstance(cause, ConnectionResetError | BrokenPipeError)
+    is_protocol = hung_up or isinstance(cause, urllib3.exceptions.SSLError | HTTPException | ValueError)
     return "protocol" if is_protocol else None
 
 
@@ -331,9 +338,13 @@ class _Watched(HTTPConnection):
         exchange = _current()
         exchange.watch(self)
         until = time.monotonic() + exchange.connect_seconds()
-        allow_address = exchange.transport.allow_address if exchange.proxy else None
-        if exchange.proxy and exchange.proxy.type in _SOCKS:
-            sock = self._through_socks(exchange.proxy, allow_address, until)
+        proxy = exchange.proxy
+        allow_address = exchange.transport.allow_address if proxy else None
+        if proxy and proxy.type in _SOCKS:
+            sock = self._through_socks(proxy, allow_address, until)
+        elif proxy and _needs_tunnel(proxy, exchange.transport.base_url):
+            self.set_tunnel(self._dns_host, self.port, _login_header(proxy))  # asked for once we are connected
+            sock = self._under_tls(proxy, allow_address, until)
         else:
             sock = _dial(self._dns_host, self.port, allow_address, until, self._plain)
         sock.settimeout(exchange.connect_seconds())
@@ -351,6 +362,13 @@ class _Watched(HTTPConnection):
             return self._connected(sock, (self._dns_host, self.port), seconds)
 
         return _dial(proxy.host, proxy.port, allow_address, until, connect)
+
+    def _under_tls(self, proxy: Proxy, allow_address: Callable[[str], bool] | None, until: float) -> socket.socket:
+        trusted = ssl.create_default_context(cafile=_current().transport.ca_file or DEFAULT_CA_BUNDLE_PATH)
+        sock = _dial(proxy.host, proxy.port, allow_address, until, self._plain)
+        sock.settimeout(max(0.001, until - time.monotonic()))  # of the whole handshake
+        self.sock = trusted.wrap_socket(sock, server_hostname=proxy.host)
+        return self.sock
 
     def _connected(self, sock: socket.socket, address: tuple[str, int], seconds: float) -> socket.socket:
         self.sock = sock  # within reach of the watch while a SOCKS proxy is asked
@@ -377,8 +395,6 @@ class _Watched(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = _current()
         exchange.watch(self)
-        if self.sock is None:
-            self.connect()
         exchange.check()
         self.sock.settimeout(exchange.remaining())
         exchange.is_sent = True
@@ -397,6 +413,11 @@ class _WatchedTLS(_Watched, HTTPSConnection):
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Watched
 
+    def _validate_conn(self, conn: Any) -> None:
+        """Connect now, as under TLS: from here on urllib3 forgives a reset, the answer might have come before it."""
+        if conn.is_closed:
+            conn.connect()
+
     def _get_conn(self, timeout: float | None = None) -> Any:
         return super()._get_conn(timeout=_current().remaining())
 
@@ -412,7 +433,7 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class _Adapter(HTTPAdapter):
-    """Connections of our kind; a proxy's login goes into its header as UTF-8, never into an address."""
+    """Connections of our kind."""
 
     def __init__(self, proxy: Proxy | None) -> None:
         self._proxy = proxy
@@ -428,10 +449,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        if self._proxy is None or not (self._proxy.login or self._proxy.password):
-            return {}
-        login = base64.b64encode(f"{self._proxy.login}:{self._proxy.password}".encode()).decode()
-        return {"Proxy-Authorization": f"Basic {login}"}
+        return _login_header(self._proxy)
 
 
 class _Session(requests.Session):
@@ -452,18 +470,27 @@ def _session(proxy: Proxy | None) -> _Session:
 
 
 def _proxies(base_url: str, proxy: Proxy | None) -> dict[str, str]:
-    """The proxy in the words of requests; none for SOCKS, which our connections speak themselves."""
+    """The proxy in the words of requests; none where our connections speak to it themselves."""
     if proxy is None:
         return {}
     _check(proxy)
-    if proxy.type in _SOCKS:
+    if proxy.type in _SOCKS or _needs_tunnel(proxy, base_url):
         return {}
-    scheme = urlsplit(base_url).scheme
-    if scheme == "http" and proxy.type == "https":
-        # Without a tunnel urllib3 would not check the proxy's certificate.
-        raise errors.ProxyFailed("No http:// address through an https:// proxy", reason="protocol")
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    return {scheme: f"{proxy.type}://{host}:{proxy.port}"}
+    return {urlsplit(base_url).scheme: f"{proxy.type}://{host}:{proxy.port}"}
+
+
+def _needs_tunnel(proxy: Proxy, base_url: str) -> bool:
+    """urllib3 would have an https:// proxy forward to an http:// address, its certificate unchecked."""
+    return proxy.type == "https" and urlsplit(base_url).scheme == "http"
+
+
+def _login_header(proxy: Proxy | None) -> dict[str, str]:
+    """UTF-8, and never a part of an address."""
+    if proxy is None or not (proxy.login or proxy.password):
+        return {}
+    login = base64.b64encode(f"{proxy.login}:{proxy.password}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {login}"}
 
 
 def _check(proxy: Proxy) -> None:
@@ -480,9 +507,9 @@ def _dial(
     connect: Callable[[int, tuple[str, int], float], socket.socket],
 ) -> socket.socket:
     """Connect to the first address of `host` that answers, each getting its share of the time left."""
-    found = _resolve(host, port, until - time.monotonic())
+    found = resolve(host, port, until - time.monotonic())
     if allow_address and not all(allow_address(address) for _, (address, _) in found):
-        raise errors.ProxyFailed("The proxy's address is not allowed", reason="unreachable")
+        raise errors.ProxyFailed("The proxy's address is not allowed", reason="forbidden")
     last: OSError = OSError("no address")
     for left, (family, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:
@@ -496,8 +523,11 @@ def _dial(
     raise last
 
 
-def _resolve(host: str, port: int, seconds: float) -> list[tuple[int, tuple[str, int]]]:
-    """All addresses of a name, within the time: the resolver of the system knows no deadline of its own."""
+def resolve(host: str, port: int, seconds: float) -> list[tuple[int, tuple[str, int]]]:
+    """Family and (address, port) of all addresses of a name. The system's resolver knows no deadline, this one does.
+
+    Raises OSError, when the time is over TimeoutError.
+    """
     answer: Future[list[Any]] = Future()
 
     def ask() -> None:

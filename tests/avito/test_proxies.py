@@ -65,11 +65,14 @@ def test_proxy_under_tls_carries(tls: Tls) -> None:
     proxy.close()
 
 
-def test_http_address_through_a_proxy_under_tls_is_refused(tls: Tls) -> None:
+def test_http_address_through_a_proxy_under_tls_is_tunnelled(tls: Tls) -> None:
     proxy = ProxyServer(tls=tls[0])
-    with serving(always(http())) as origin:
-        assert failure(Proxy("https", "127.0.0.1", proxy.port), origin, tls).reason == "protocol"
-    assert proxy.server.connections == 0
+    with serving(always(http(b'"hello"'))) as origin:
+        there = Proxy("https", "127.0.0.1", proxy.port)
+        assert through(there, origin, tls, deadline_seconds=5).send(GET).body == b'"hello"'
+        assert proxy.seen == [("CONNECT", HOST, origin.port)]
+        origin.connections = 0
+        assert failure(there, origin, (tls[0], ""), deadline_seconds=5).reason == "protocol"
     proxy.close()
 
 
@@ -183,7 +186,7 @@ def test_proxy_at_an_address_not_allowed_is_never_connected(kind: ProxyType, tls
     proxy = ProxyServer()
     with serving(always(http()), tls[0]) as origin:
         refused = failure(Proxy(kind, "127.0.0.1", proxy.port), origin, tls, allow_address=refuse)
-    assert refused.reason == "unreachable"
+    assert refused.reason == "forbidden"
     assert asked == ["127.0.0.1"]
     assert proxy.server.connections == 0
     proxy.close()
