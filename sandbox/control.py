@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -16,10 +16,11 @@ from sandbox.faults import KINDS, Fault, Faults
 from sandbox.messenger import message_json
 from sandbox.oauth import authorize
 from sandbox.settings import camel
-from sandbox.state import SCOPES, Application, Chat, Message, Seller, World
-from sandbox.wire import Refusal, world_of
+from sandbox.state import ITEM_STATUSES, SCOPES, Application, Chat, Figures, Item, Message, Seller, World
+from sandbox.wire import Refusal, day, fitting_object, world_of
 
 NUMBER = (int, float)
+ITEMS_AT_ONCE_MAX = 100_000
 MESSAGE_TYPES = {
     "text", "image", "system", "item", "call", "link", "location", "deleted", "appCall", "file", "video", "voice",
 }  # fmt: skip
@@ -141,7 +142,7 @@ def seller_json(world: World, seller: Seller) -> dict[str, Any]:
         "messengerPaid": seller.messenger_paid,
         "webhooks": seller.webhooks,
         "blacklist": sorted(seller.blacklist),
-        "items": [{"id": i.id, "title": i.title, "price": i.price} for i in world.items_of(seller.id)],
+        "items": [item_json(item) for item in world.items_of(seller.id)],
         "clientId": keys[0].client_id if keys else None,
         "clientSecret": keys[0].client_secret if keys else None,
     }
@@ -204,6 +205,67 @@ async def revoke_tokens(request: Request) -> Response:
     for grant in dying:
         grant.alive = False
     return JSONResponse({"revoked": len(dying)})
+
+
+# Listings and their figures
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    return {"id": item.id, "title": item.title, "price": item.price, "status": item.status}
+
+
+async def make_items(request: Request) -> Response:
+    """`count` new listings of a seller, numbered if there are several."""
+    world = world_of(request)
+    body = await _body(request, sellerId=int, count=int, status=str, title=str, price=int)
+    seller, count = _seller(world, _required(body, "sellerId")), body.get("count", 1)
+    if not 0 <= count <= ITEMS_AT_ONCE_MAX:
+        raise Refusal(400, f"count: 0 to {ITEMS_AT_ONCE_MAX}")
+    title, status = body.get("title", "Квартира посуточно"), _status(body, "active")
+    titles = [title] if count == 1 else [f"{title} № {number + 1}" for number in range(count)]
+    made = [world.add_item(seller.id, one, body.get("price", 3500), status=status) for one in titles]
+    return JSONResponse({"ids": [item.id for item in made]}, 201)
+
+
+async def change_item(request: Request) -> Response:
+    item = world_of(request).items.get(request.path_params["item_id"])
+    if item is None:
+        raise Refusal(404, "no such listing")
+    body = await _body(request, status=str, title=str, price=int)
+    item.status = _status(body, item.status)
+    item.title, item.price = body.get("title", item.title), body.get("price", item.price)
+    item.updated = time.time()
+    return JSONResponse(item_json(item))
+
+
+def _status(body: Mapping[str, Any], default: str) -> str:
+    status: str = body.get("status", default)
+    if status not in ITEM_STATUSES:
+        raise Refusal(400, f"status: one of {', '.join(ITEM_STATUSES)}")
+    return status
+
+
+async def set_statistics(request: Request) -> Response:
+    """The figures of a listing, or of each listing that a seller has now, on some days; others stay as invented."""
+    world = world_of(request)
+    body = await _body(request, itemId=int, sellerId=int, days=list)
+    if ("itemId" in body) == ("sellerId" in body):
+        raise Refusal(400, "itemId or sellerId is required")
+    known = [_figures(one) for one in _required(body, "days")]
+    ids = [body["itemId"]] if "itemId" in body else [i.id for i in world.items_of(_seller(world, body["sellerId"]).id)]
+    if not set(ids) <= set(world.items):
+        raise Refusal(404, "no such listing")
+    world.figures.update({(id, on): figures for id in ids for on, figures in known})
+    return JSONResponse({"items": len(ids), "days": len(known)})
+
+
+def _figures(one: Any) -> tuple[date, Figures]:
+    """A day and what happened on it; counters that are not given are 0."""
+    given = {name: int for name in ("views", "contacts", "favorites") if isinstance(one, dict) and name in one}
+    fitting_object(one, {"date": str, **given}, "days.")
+    if any(one[name] < 0 for name in given):
+        raise Refusal(400, "a counter is 0 or more")
+    return day("days.date", one["date"]), Figures(*(one.get(name, 0) for name in ("views", "contacts", "favorites")))
 
 
 # Chats
@@ -394,6 +456,9 @@ ROUTES = [
     _route("/authorize", give_consent, "POST"),
     _route("/tokens/expire", expire_tokens, "POST"),
     _route("/tokens/revoke", revoke_tokens, "POST"),
+    _route("/items", make_items, "POST"),
+    _route("/items/{item_id:int}", change_item, "PATCH"),
+    _route("/statistics", set_statistics, "PUT"),
     _route("/chats", chats, "GET", "POST"),
     _route("/chats/{chat_id}/buyer-message", buyer_message, "POST"),
     _route("/chats/{chat_id}/seller-message", seller_message, "POST"),

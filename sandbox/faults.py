@@ -1,4 +1,4 @@
-"""The outermost layer: notes every call of the API in the journal, and lets calls fail as asked.
+"""The outermost layer: notes every call of the API in the journal, counts them, and lets calls fail as asked.
 
 A fault decides two things apart: what the client sees (`kind`), and whether the call takes effect all the same
 (`apply`): `never`, `before` the fault (the client is told nothing of it), or `after` it.
@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.state import World, fingerprint
+from sandbox.wire import Refusal, admit
 
 SILENCE_SECONDS_MAX = 120.0
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -280,6 +281,12 @@ class Front:
         async def handle(to: Send) -> None:
             await self.app(scope, _replay(body, receive), to)
 
+        try:
+            if _has_bearer(scope):
+                admit(self.world, "calls_per_minute", None, entry["at"])
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, _noting(entry, send))
+            return
         fault = self.faults.striking(entry)
         if fault is None:
             await handle(_noting(entry, send))
@@ -306,6 +313,10 @@ class Front:
             "fault": None,
             "token": fingerprint(token) if token else None,
         }
+
+
+def _has_bearer(scope: Scope) -> bool:
+    return any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in scope["headers"])
 
 
 async def _strike(call: Call) -> None:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from sandbox.deliveries import deliveries_of
 from sandbox.faults import Faults
-from sandbox.state import Chat, World
+from sandbox.state import Chat, Item, World
 from sandbox.wire import Refusal, world_of
 
 ENVIRONMENT = jinja2.Environment(loader=jinja2.PackageLoader("sandbox"), autoescape=True, trim_blocks=True)
@@ -18,6 +18,8 @@ PICTURE = (
     '<rect width="140" height="105" fill="hsl({hue} 55% 62%)"/>'
     '<text x="70" y="66" font-family="sans-serif" font-size="40" fill="#fff" text-anchor="middle">{letter}</text></svg>'
 )
+# How many listings of one seller the buyer may choose from.
+BUYER_ITEMS_MAX = 50
 # The buttons of the page of faults: kind, its details, Russian and English.
 FAULT_BUTTONS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "status500": ("status", {"status": 500}, "Ошибка 500", "Error 500"),
@@ -60,8 +62,13 @@ async def buyer(request: Request) -> Response:
     chats = sorted(world.chats.values(), key=lambda chat: chat.updated, reverse=True)
     asked = request.query_params.get("chat_id")
     chat = world.chats.get(asked or "") or (chats[0] if chats and asked is None else None)
-    values = {"world": world, "chats": chats, "chat": chat, "new": asked is not None and chat is None}
+    items = [item for seller_id in world.sellers for item in _active(world, seller_id)[:BUYER_ITEMS_MAX]]
+    values = {"world": world, "chats": chats, "chat": chat, "items": items}
     return page(request, "buyer.html", {**values, "rows": _rows(chat)})
+
+
+def _active(world: World, seller_id: int) -> list[Item]:
+    return [item for item in world.items_of(seller_id) if item.status == "active"]
 
 
 async def buyer_messages(request: Request) -> Response:

@@ -30,6 +30,15 @@ class Settings:
     webhook_drop_probability: float = 0
     # Redirect addresses registered for `sandbox-client`; empty: any loopback address given in the request.
     redirect_uris: list[str] = field(default_factory=list)
+    # How many calls a window lets through; 0: any number. The first two count for each seller apart, as published.
+    items_per_minute: int = 25
+    item_info_per_minute: int = 500
+    # All calls with a bearer token, of all sellers together. Avito publishes no such number.
+    calls_per_minute: int = 0
+    # The length of that minute, for those who cannot wait.
+    limit_window_seconds: float = 60
+    # What Retry-After a refusal by these limits carries; 0: none, as documented.
+    retry_after_seconds: int = 0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

@@ -1,5 +1,6 @@
 """What the sandbox remembers: sellers, buyers, chats, messages, tokens, and the journal of calls."""
 
+import datetime as dt
 import hashlib
 import itertools
 import secrets
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.limits import Windows
 from sandbox.settings import Settings
 
 SCOPES = {
@@ -29,20 +31,37 @@ SCOPES = {
     "job:vacancy": ("Работа с вакансиями", "Work with vacancies"),
     "job:applications": ("Получение информации об откликах на вакансии", "Read job applications"),
 }
+ITEM_STATUSES = ("active", "removed", "old", "blocked", "rejected")
+FLATS = (24, "Квартиры")
+HOUSES = (25, "Дома, дачи, коттеджи")
 JOURNAL_LENGTH = 20_000
 
 
 @dataclass
 class Item:
+    """A listing; `category`: id and name, `updated`: unix seconds."""
+
     id: int
     seller_id: int
     title: str
     price: int
     address: str = "Москва"
+    category: tuple[int, str] = FLATS
+    status: str = "active"
+    updated: float = field(default_factory=time.time)
 
     @property
     def price_string(self) -> str:
         return f"{self.price:,} ₽".replace(",", " ")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How many people saw a listing on a day, wrote or called about it, and put it among their favourites."""
+
+    views: int
+    contacts: int
+    favorites: int
 
 
 @dataclass
@@ -145,6 +164,9 @@ class World:
         self.sellers: dict[int, Seller] = {}
         self.buyers: dict[int, Buyer] = {}
         self.items: dict[int, Item] = {}
+        # What the control API has set, over the invented figures.
+        self.figures: dict[tuple[int, dt.date], Figures] = {}
+        self.windows = Windows()
         self.chats: dict[str, Chat] = {}
         self.grants: dict[str, Grant] = {}
         self.files: dict[str, tuple[str, bytes]] = {}
@@ -168,8 +190,8 @@ class World:
         self.add_item(seller.id, item_title, 3500)
         return seller
 
-    def add_item(self, seller_id: int, title: str, price: int, *, id: int | None = None) -> Item:
-        item = Item(id if id is not None else 4_350_000_000 + self.next_number(), seller_id, title, price)
+    def add_item(self, seller_id: int, title: str, price: int, *, id: int | None = None, **details: Any) -> Item:
+        item = Item(id if id is not None else 4_350_000_000 + self.next_number(), seller_id, title, price, **details)
         self.items[item.id] = item
         return item
 
@@ -227,13 +249,12 @@ def fingerprint(secret: str) -> str:
 
 
 def seed(world: World) -> None:
-    """Two sellers, three buyers, a chat each, and the applications."""
+    """Two sellers with a handful of listings, three buyers, a chat for two of them, and the applications."""
     anna = Seller(94235311, "Анна Смирнова", "anna@example.com", "79161234567", 12500.5, 300.0)
     oleg = Seller(4294967311, "Апартаменты «Уют»", "uyut@example.com", "79037654321", 780.0, 0.0)
     for seller in (anna, oleg):
         world.sellers[seller.id] = seller
-    flat = world.add_item(anna.id, "1-к. квартира посуточно, 38 м², Арбат", 4500, id=1768287444)
-    loft = world.add_item(oleg.id, "Апартаменты-лофт у метро Сокол, 45 м²", 6200, id=4341979279)
+    flat, loft = _seed_items(world, anna, oleg)
     world.applications = {
         app.client_id: app
         for app in (
@@ -252,3 +273,33 @@ def seed(world: World) -> None:
     world.add_message(second, maria.id, "text", {"text": "Можно ли с собакой?"}, created=now - 3600)
     for chat in (first, second):
         chat.created = min(m.created for m in chat.messages)
+
+
+def _seed_items(world: World, anna: Seller, oleg: Seller) -> tuple[Item, Item]:
+    """Five active listings of Anna's and six of Oleg's, and one that each let run out; gives the first of both."""
+    flat = world.add_item(
+        anna.id, "1-к. квартира посуточно, 38 м², Арбат", 4500, id=1768287444, address="Москва, ул. Арбат, 12"
+    )
+    loft = world.add_item(
+        oleg.id,
+        "Апартаменты-лофт у метро Сокол, 45 м²",
+        6200,
+        id=4341979279,
+        address="Москва, Ленинградский проспект, 74",
+    )
+    for id, owner, title, price, address in (
+        (1768287512, anna, "Квартира-студия посуточно, 26 м², Таганская", 3300, "Москва, Таганская ул., 31"),
+        (1803345120, anna, "2-к. квартира посуточно, 54 м², Чистые пруды", 6900, "Москва, Покровка, 19"),
+        (2250917733, anna, "2-к. квартира посуточно, 61 м², Фрунзенская", 7400, "Москва, Комсомольский проспект, 40"),
+        (4388120467, anna, "Квартира-студия посуточно, 22 м², ВДНХ", 2900, "Москва, ул. Бориса Галушкина, 17"),
+        (4341979301, oleg, "Апартаменты-студия у метро Аэропорт, 30 м²", 4800, "Москва, ул. Черняховского, 9"),
+        (4341979344, oleg, "Апартаменты с террасой, 72 м², Сокол", 9800, "Москва, Ленинградский проспект, 74"),
+        (4341979388, oleg, "Апартаменты для семьи, 58 м², Войковская", 6500, "Москва, ул. Космонавта Волкова, 5"),
+        (4402255610, oleg, "1-к. апартаменты, 40 м², Водный стадион", 5200, "Москва, Кронштадтский бульвар, 6"),
+    ):
+        world.add_item(owner.id, title, price, id=id, address=address)
+    cottage = "Коттедж посуточно, 140 м², Пирогово"
+    world.add_item(oleg.id, cottage, 18500, id=4419930072, address="Мытищи, дер. Пирогово", category=HOUSES)
+    world.add_item(anna.id, "Комната посуточно, 14 м², Сокольники", 1900, id=1650023871, status="old")
+    world.add_item(oleg.id, "Апартаменты посуточно, 35 м², Щукинская", 4100, id=3977612045, status="old")
+    return flat, loft

@@ -1,6 +1,7 @@
 """Strictness: what a call must look like to be understood, and the shape of a refusal."""
 
 import asyncio
+import datetime as dt
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -19,9 +20,16 @@ Handler = Callable[[Request, Seller], Awaitable[Response]]
 class Refusal(Exception):
     """Answered as `{"error": {"code", "message"}}`, with `fields` where a value is at fault."""
 
-    def __init__(self, status: int, message: str, fields: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        fields: dict[str, str] | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status, self.message, self.fields = status, message, fields
+        self.status, self.message, self.fields, self.headers = status, message, fields, headers
 
     def response(self) -> Response:
         if self.status == 402:  # Live it is flat, unlike the document's purchasingError.
@@ -29,7 +37,7 @@ class Refusal(Exception):
         error: dict[str, Any] = {"code": self.status, "message": self.message}
         if self.fields:
             error["fields"] = self.fields
-        return JSONResponse({"error": error}, self.status)
+        return JSONResponse({"error": error}, self.status, self.headers)
 
 
 def invalid(field: str, problem: str) -> Refusal:
@@ -52,20 +60,37 @@ def world_of(request: Request) -> World:
     return world
 
 
-def operation(method: str, path: str, scope: str, handler: Handler, query: tuple[str, ...] = ()) -> Route:
+def admit(world: World, limit: str, who: int | None, at: float) -> None:
+    """Count a call against the setting `limit` (0: none), or refuse it, which leaves it uncounted."""
+    most, seconds = getattr(world.settings, limit), world.settings.limit_window_seconds
+    if most == 0 or world.windows.admit((limit, who), most, seconds, at):
+        return
+    headers = {"X-RateLimit-Limit": f"{most:g}", "X-RateLimit-Remaining": "0"}
+    if world.settings.retry_after_seconds:
+        headers["Retry-After"] = f"{world.settings.retry_after_seconds:g}"
+    raise Refusal(429, "Too many requests", headers=headers)
+
+
+def operation(
+    method: str, path: str, scope: str, handler: Handler, query: tuple[str, ...] = (), *, limit: str = ""
+) -> Route:
     """A documented call: `scope` is needed with an authorization-code token, `query` are its only query parameters.
 
-    Checked in this order: the token, `{user_id}` of the path, the scope, the query.
+    `limit`: the setting that says how often a seller may call. Checked in this order: the token, `{user_id}` of the
+    path, the scope, the limit, the query.
     """
 
     async def endpoint(request: Request) -> Response:
         grant = _bearer(request)
         seller = world_of(request).sellers[grant.seller_id]
         if request.path_params.get("user_id", seller.id) != seller.id:
-            # Documented for the balance alone: 404 "Неверный user_id в запросе".
-            raise Refusal(404, "Not found") if path.endswith("/balance/") else Refusal(403, "Forbidden")
+            # Documented for the balance and the statistics alone: 404 "Неверный user_id в запросе".
+            is_documented = path.endswith("/balance/") or path.startswith("/stats/")
+            raise Refusal(404, "Not found") if is_documented else Refusal(403, "Forbidden")
         if grant.scopes is not None and scope not in grant.scopes:
             raise Refusal(403, f"Forbidden: scope {scope} is missing")
+        if limit:
+            admit(world_of(request), limit, seller.id, time.time())
         check_query(request, query)
         return await handler(request, seller)
 
@@ -86,7 +111,7 @@ def _bearer(request: Request) -> Grant:
     return grant
 
 
-# Query
+# Query and dates
 
 
 def check_query(request: Request, allowed: tuple[str, ...]) -> None:
@@ -119,6 +144,17 @@ def query_list(request: Request, name: str) -> list[str]:
     return words
 
 
+def day(field: str, written: str) -> dt.date:
+    """YYYY-MM-DD and nothing else that ISO 8601 allows."""
+    try:
+        found = dt.datetime.strptime(written, "%Y-%m-%d").date()
+    except ValueError:
+        raise invalid(field, "YYYY-MM-DD") from None
+    if found.isoformat() != written:
+        raise invalid(field, "YYYY-MM-DD")
+    return found
+
+
 # Bodies
 
 
@@ -128,15 +164,16 @@ async def no_body(request: Request) -> None:
         raise Refusal(400, "Bad Request: this call has no body")
 
 
-async def json_body(request: Request, fields: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """A JSON object with exactly `fields`: name to type, or to a nested dict of the same sort."""
+async def json_body(request: Request, fields: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON object with exactly `fields`: name to type, or to a nested dict of the same sort; `optional` may lack."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(400, "Bad Request: Content-Type must be application/json")
     try:
         value = json.loads(await request.body())
     except ValueError:
         raise Refusal(400, "Bad Request: the body is no JSON") from None
-    return fitting_object(value, fields, where)
+    given = {name: kind for name, kind in (optional or {}).items() if isinstance(value, dict) and name in value}
+    return fitting_object(value, {**fields, **given}, "")
 
 
 def fitting_object(value: object, fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import requests
 
 ANNA = 94235311
 OLEG = 4294967311
-ALL_SCOPES = ("messenger:read", "messenger:write", "user:read", "user_balance:read")
+ALL_SCOPES = ("messenger:read", "messenger:write", "user:read", "user_balance:read", "items:info", "stats:read")
 KEYS = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
 
 

@@ -1,5 +1,6 @@
 """The sandbox's answers against Avito's own OpenAPI documents, read from AVITO_OPENAPI_DIR."""
 
+import datetime as dt
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.sandbox.test_messenger import PNG
 
 FOLDER = os.environ.get("AVITO_OPENAPI_DIR")
 pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="AVITO_OPENAPI_DIR does not name a folder with messenger.json, user.json"
+    not FOLDER, reason="AVITO_OPENAPI_DIR does not name a folder with messenger.json, user.json, items.json"
 )
 V1 = "/messenger/v1/accounts/{user_id}"
 
@@ -35,7 +36,9 @@ def strict(schema: Any) -> Any:
 
 class Documents:
     def __init__(self, folder: str) -> None:
-        self.known = [json.loads((Path(folder) / name).read_text()) for name in ("messenger.json", "user.json")]
+        self.known = [
+            json.loads((Path(folder) / name).read_text()) for name in ("messenger.json", "user.json", "items.json")
+        ]
 
     def check(self, method: str, path: str, answer: Any, status: str = "200") -> None:
         document = next(document for document in self.known if path in document["paths"])
@@ -53,6 +56,26 @@ def documents() -> Documents:
 def test_user_answers_fit(anna: Client, documents: Documents) -> None:
     for path in ("/core/v1/accounts/self", "/core/v1/accounts/{user_id}/balance/"):
         documents.check("GET", path, anna.call("GET", path.replace("{user_id}", str(anna.id))).json())
+
+
+def test_listing_answers_fit(anna: Client, documents: Documents) -> None:
+    documents.check("GET", "/core/v1/items", anna.call("GET", "/core/v1/items", params={"status": "active,old"}).json())
+    path = "/core/v1/accounts/{user_id}/items/{item_id}/"
+    for item_id in (1768287444, 1650023871, 4341979279, 5):
+        real = path.replace("{user_id}", str(anna.id)).replace("{item_id}", str(item_id))
+        documents.check("GET", path, anna.call("GET", real).json())
+
+
+@pytest.mark.parametrize("grouping", ["day", "week", "month"])
+def test_statistics_fit(anna: Client, documents: Documents, grouping: str) -> None:
+    until = dt.datetime.now(dt.UTC).date()
+    body = {"itemIds": [1768287444, 4341979279], "dateFrom": str(until - dt.timedelta(days=9)), "dateTo": str(until)}
+    path = "/stats/v1/accounts/{user_id}/items"
+    real = path.replace("{user_id}", str(anna.id))
+    answer = anna.call("POST", real, json={**body, "periodGrouping": grouping}).json()
+    assert answer["result"]["items"][0]["stats"]
+    documents.check("POST", path, answer)
+    documents.check("POST", path, anna.call("POST", path.replace("{user_id}", "1"), json=body).json(), status="404")
 
 
 def test_reading_answers_fit(sandbox: Sandbox, anna: Client, chat_id: str, documents: Documents) -> None:
