@@ -109,6 +109,7 @@ INSTALLED_APPS = [
     "axes",
     "config",
     "api",
+    "notifications",
     "avito_accounts",
     "chats",
     "messenger",
@@ -207,6 +208,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "avito_accounts.tasks.forget_old_authorization_requests",
         "schedule": timedelta(hours=6),
     },
+    "forget-old-notifications": {"task": "notifications.tasks.forget_old", "schedule": timedelta(hours=6)},
 }
 # What every worker looks for in the database by itself, so that a silent broker or beat delays work but loses none.
 DATABASE_SWEEPS = ["chats.tasks.sweep_inbox", "chats.tasks.sweep_replies", "chats.tasks.sweep_chats"]
@@ -340,6 +342,19 @@ def _page(title: Any, icon: str, model: str, permission: str) -> dict[str, Any]:
     }
 
 
+def _news() -> list[dict[str, Any]]:
+    """The entry of the news, with a badge and without: one of the two shows, as Unfold draws a badge around nothing."""
+    entry = {
+        "title": _("Notifications"),
+        "icon": "notifications",
+        "link": reverse_lazy("admin:notifications_notification_changelist"),
+    }
+    return [
+        {**entry, "badge": "notifications.admin.badge", "permission": "notifications.admin.has_news"},
+        {**entry, "permission": "notifications.admin.has_no_news"},
+    ]
+
+
 UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
@@ -351,6 +366,7 @@ UNFOLD = {
             {
                 "title": _("Work"),
                 "items": [
+                    *_news(),
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),

@@ -10,6 +10,7 @@ from config import health
 
 api_v1 = [
     path("", include("api.urls")),
+    path("", include("notifications.urls")),
     path("", include("avito_accounts.urls")),
     path("", include("chats.urls")),
     path("", include("messenger.urls")),

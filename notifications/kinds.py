@@ -1,0 +1,52 @@
+"""The words of the news. Rows hold codes and what fills the words, so that each reader gets them in their language."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The words of one kind of news, translated when they are shown, with %(name)s where a parameter stands.
+
+    `words`: for parameters that are codes themselves, what each code means.
+    """
+
+    title: Any
+    detail: Any = ""
+    words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_PLACE = re.compile(r"%\((\w+)\)[sd]|%%")
+_kinds: dict[str, Kind] = {}
+
+
+def register(kind: str, *, title: Any, detail: Any = "", words: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Give a kind of news its words; the app that sends it does so once, at import."""
+    if kind in _kinds:
+        raise ValueError(f"The kind {kind!r} has its words already.")
+    _kinds[kind] = Kind(title, detail, words or {})
+
+
+def title_of(kind: str, params: Mapping[str, Any]) -> str:
+    """In the reader's language; the code itself for a kind that nobody has registered."""
+    known = _kinds.get(kind)
+    return _filled(known, known.title, params) if known else kind
+
+
+def detail_of(kind: str, params: Mapping[str, Any]) -> str:
+    known = _kinds.get(kind)
+    return _filled(known, known.detail, params) if known else ""
+
+
+def _filled(kind: Kind, text: Any, params: Mapping[str, Any]) -> str:
+    """As `text % params`, but nothing in a row or in a translation can make it fail."""
+
+    def value(place: re.Match[str]) -> str:
+        if not place[1]:
+            return "%"
+        given = str(params.get(place[1], "?"))
+        return str(kind.words.get(place[1], {}).get(given, given))
+
+    return _PLACE.sub(value, str(text))
