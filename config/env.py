@@ -37,6 +37,7 @@ VARIABLES = {
     "AVITO_WEBHOOK_SIGNATURE_SECRET": "key of that check (HMAC-SHA256 of the raw body, hex)",
     "AVITO_RECONCILE_SECONDS": "how often the chats of an account are read again for webhooks that never came",
     "AVITO_TIMEOUT_SECONDS": "how long one call to Avito may take",
+    "AVITO_RATE_LIMIT_PER_MINUTE": "calls to Avito in any minute, of all accounts and processes together",
     "SSL_CERT_FILE": "whom to trust, for Avito and for proxies",
     "DJANGO_SUPERUSER_USERNAME": "a superuser made at start if absent",
     "DJANGO_SUPERUSER_PASSWORD": "the password of that superuser",
