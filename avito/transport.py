@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
 from os import getpid
@@ -129,8 +130,9 @@ class Transport:
         return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, body)
 
     def _check_proxy_login(self, response: Response) -> None:
-        """With http:// targets a proxy refuses in Avito's place."""
-        if self.is_forwarding and (response.status == 407 or response.header("Proxy-Authenticate")):
+        """With http:// targets a proxy refuses in Avito's place; tinyproxy with 401, but Avito never asks for Basic."""
+        asks_basic = response.status == 401 and response.header("WWW-Authenticate").lower().startswith("basic")
+        if self.is_forwarding and (asks_basic or response.status == 407 or response.header("Proxy-Authenticate")):
             raise errors.ProxyFailed("The proxy does not accept the login", reason="auth")
 
     @contextmanager
@@ -339,33 +341,33 @@ class _Watched(HTTPConnection):
         exchange.watch(self)
         until = time.monotonic() + exchange.connect_seconds()
         proxy = exchange.proxy
-        allow_address = exchange.transport.allow_address if proxy else None
-        if proxy and proxy.type in _SOCKS:
-            sock = self._through_socks(proxy, allow_address, until)
-        elif proxy and _needs_tunnel(proxy, exchange.transport.base_url):
-            self.set_tunnel(self._dns_host, self.port, _login_header(proxy))  # asked for once we are connected
-            sock = self._under_tls(proxy, allow_address, until)
+        if proxy is None:
+            sock = _dial(self._dns_host.strip("[]"), self.port, None, until, self._plain)
         else:
-            sock = _dial(self._dns_host, self.port, allow_address, until, self._plain)
+            sock = self._to_proxy(proxy, exchange.transport, until)
         sock.settimeout(exchange.connect_seconds())
         return sock
+
+    def _to_proxy(self, proxy: Proxy, transport: Transport, until: float) -> socket.socket:
+        is_tunnel = _needs_tunnel(proxy, transport.base_url)
+        if is_tunnel:
+            self.set_tunnel(self._dns_host, self.port, _login_header(proxy))  # which `connect` asks for
+        connect = partial(self._through_socks, proxy) if proxy.type in _SOCKS else self._plain
+        sock = _dial(proxy.host, proxy.port, transport.allow_address, until, connect)
+        return self._under_tls(sock, proxy, transport, until) if is_tunnel else sock
 
     def _plain(self, family: int, address: tuple[str, int], seconds: float) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         return self._connected(sock, address, seconds)
 
-    def _through_socks(self, proxy: Proxy, allow_address: Callable[[str], bool] | None, until: float) -> socket.socket:
-        def connect(family: int, address: tuple[str, int], seconds: float) -> socket.socket:
-            sock = socks.socksocket(family, socket.SOCK_STREAM)
-            kind = _SOCKS[proxy.type]
-            sock.set_proxy(kind, *address, rdns=True, username=proxy.login or None, password=proxy.password or None)
-            return self._connected(sock, (self._dns_host, self.port), seconds)
+    def _through_socks(self, proxy: Proxy, family: int, address: tuple[str, int], seconds: float) -> socket.socket:
+        sock = socks.socksocket(family, socket.SOCK_STREAM)
+        kind = _SOCKS[proxy.type]
+        sock.set_proxy(kind, *address, rdns=True, username=proxy.login or None, password=proxy.password or None)
+        return self._connected(sock, (self._dns_host.strip("[]"), self.port), seconds)
 
-        return _dial(proxy.host, proxy.port, allow_address, until, connect)
-
-    def _under_tls(self, proxy: Proxy, allow_address: Callable[[str], bool] | None, until: float) -> socket.socket:
-        trusted = ssl.create_default_context(cafile=_current().transport.ca_file or DEFAULT_CA_BUNDLE_PATH)
-        sock = _dial(proxy.host, proxy.port, allow_address, until, self._plain)
+    def _under_tls(self, sock: socket.socket, proxy: Proxy, transport: Transport, until: float) -> socket.socket:
+        trusted = ssl.create_default_context(cafile=transport.ca_file or DEFAULT_CA_BUNDLE_PATH)
         sock.settimeout(max(0.001, until - time.monotonic()))  # of the whole handshake
         self.sock = trusted.wrap_socket(sock, server_hostname=proxy.host)
         return self.sock

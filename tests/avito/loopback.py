@@ -132,12 +132,12 @@ def always(answer: bytes) -> Callable[[Connection], None]:
     return handle
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, str]:
-    """A server's TLS for HOST and loopback, and the file of the authority to trust."""
+def certificate(folder: Path, host: str = HOST) -> tuple[ssl.SSLContext, str]:
+    """A server's TLS for `host` and loopback, and the file of the authority to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
@@ -179,29 +179,29 @@ class ProxyServer:
             self._http(connection.sock, first if self.server.tls else b"")
 
     def _socks5(self, sock: socket.socket) -> None:
-        methods = _exactly(sock, _exactly(sock, 2)[1])
+        methods = exactly(sock, exactly(sock, 2)[1])
         if self._login:
             if 2 not in methods:
                 return sock.sendall(b"\x05\xff")
             sock.sendall(b"\x05\x02")
-            login = _exactly(sock, _exactly(sock, 2)[1]).decode()
-            password = _exactly(sock, _exactly(sock, 1)[0]).decode()
+            login = exactly(sock, exactly(sock, 2)[1]).decode()
+            password = exactly(sock, exactly(sock, 1)[0]).decode()
             sock.sendall(b"\x01\x00" if (login, password) == self._login else b"\x01\x01")
             if (login, password) != self._login:
                 return None
         else:
             sock.sendall(b"\x05\x00")
-        _, _, _, kind = _exactly(sock, 4)
-        host = _exactly(sock, _exactly(sock, 1)[0]).decode() if kind == 3 else socket.inet_ntoa(_exactly(sock, 4))
-        port = int.from_bytes(_exactly(sock, 2), "big")
+        _, _, _, kind = exactly(sock, 4)
+        host = exactly(sock, exactly(sock, 1)[0]).decode() if kind == 3 else socket.inet_ntoa(exactly(sock, 4))
+        port = int.from_bytes(exactly(sock, 2), "big")
         self.seen.append(("socks5", host, port))
         sock.sendall(b"\x05" + (b"\x05" if self._refuse else b"\x00") + b"\x00\x01" + bytes(6))
         return None if self._refuse else _relay(sock, port)
 
     def _socks4(self, sock: socket.socket) -> None:
-        head = _exactly(sock, 8)
-        login, port = _until_zero(sock), int.from_bytes(head[2:4], "big")
-        host = _until_zero(sock) if head[4:7] == bytes(3) else socket.inet_ntoa(head[4:8])
+        head = exactly(sock, 8)
+        login, port = until_zero(sock), int.from_bytes(head[2:4], "big")
+        host = until_zero(sock) if head[4:7] == bytes(3) else socket.inet_ntoa(head[4:8])
         self.seen.append(("socks4", host, port))
         if self._login and login != self._login[0]:
             return sock.sendall(b"\x00\x5d" + bytes(6))
@@ -232,7 +232,7 @@ class ProxyServer:
         self.server.close()
 
 
-def _exactly(sock: socket.socket, count: int) -> bytes:
+def exactly(sock: socket.socket, count: int) -> bytes:
     received = b""
     while len(received) < count:
         received += (chunk := sock.recv(count - len(received)))
@@ -241,10 +241,10 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return received
 
 
-def _until_zero(sock: socket.socket) -> str:
+def until_zero(sock: socket.socket) -> str:
     received = b""
     while not received.endswith(b"\0"):
-        received += _exactly(sock, 1)
+        received += exactly(sock, 1)
     return received[:-1].decode()
 
 
