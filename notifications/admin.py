@@ -73,7 +73,7 @@ class NotificationAdmin(RoleModelAdmin):
     ordering = ("-created_at", "-id")
     actions = ("mark_as_read",)
     list_before_template = "notifications/read_all.html"
-    fields = ("created_at", "importance", "title", "detail", "problem", "where")
+    fields = ("created_at", "level", "title", "detail", "state", "where")
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Notification | None = None) -> bool:
@@ -116,6 +116,10 @@ class NotificationAdmin(RoleModelAdmin):
     @display(description=_("problem"), label={"open": "warning"})
     def problem(self, notification: Any) -> Any:
         return ("open", _("still open")) if notification.is_open else None
+
+    @admin.display(description=_("problem"))
+    def state(self, notification: Any) -> str:
+        return str(_("still open")) if notification.is_open else "—"
 
     @admin.display(description=_("where to look"))
     def where(self, notification: Notification) -> str:

@@ -82,6 +82,7 @@ def test_a_page_of_one_says_the_same_to_those_who_may_see_it(operator: Client) -
     page = operator.get(f"{NEWS}{row.pk}/change/")
     assert page.status_code == 200
     assert "the tokens were not renewed" in text_of(page)
+    assert "(&#x27;" not in text_of(page), "a label shows as Python's tuple"
     assert operator.get(f"{NEWS}{hidden.pk}/change/").status_code == 302
     assert not Reading.objects.exists()
 
