@@ -41,11 +41,21 @@ def _keys(texts: tuple[str, ...]) -> dict[str, _Key]:
     return keys
 
 
+def key_ids() -> list[str]:
+    """Names of the living keys, the newest first: they stand in every ciphertext, see `prefix`."""
+    return list(_keys(tuple(settings.FIELD_ENCRYPTION_KEYS)))
+
+
+def prefix(key_id: str) -> Sealed:
+    """How each ciphertext of a key begins."""
+    return Sealed(f"g1:{key_id}:")
+
+
 def seal(text: str, *, context: str) -> Sealed:
     key = next(iter(_keys(tuple(settings.FIELD_ENCRYPTION_KEYS)).values()))
     nonce = os.urandom(12)
     ciphertext = key.cipher.encrypt(nonce, text.encode(), context.encode())
-    return Sealed(f"g1:{key.id}:{base64.urlsafe_b64encode(nonce + ciphertext).decode()}")
+    return Sealed(prefix(key.id) + base64.urlsafe_b64encode(nonce + ciphertext).decode())
 
 
 def unseal(sealed: str, *, context: str) -> str:
@@ -59,6 +69,11 @@ def unseal(sealed: str, *, context: str) -> str:
         return key.cipher.decrypt(raw[:12], raw[12:], context.encode()).decode()
     except (ValueError, KeyError, InvalidTag) as error:
         raise Undecryptable(f"{context.split(':')[0]}: {type(error).__name__}") from None
+
+
+def reseal(sealed: str, *, context: str) -> Sealed:
+    """The same text under the newest key; raises Undecryptable."""
+    return seal(unseal(sealed, context=context), context=context)
 
 
 if TYPE_CHECKING:
@@ -93,7 +108,10 @@ class EncryptedTextField(_Text):
     descriptor_class = _Descriptor
 
     def context_of(self, instance: Any) -> str:
-        return f"{self.model._meta.db_table}.{self.column}:{instance.cipher_id}"
+        return self.context(instance.cipher_id)
+
+    def context(self, cipher_id: uuid.UUID) -> str:
+        return f"{self.model._meta.db_table}.{self.column}:{cipher_id}"
 
     def from_db_value(self, value: str | None, *_: Any) -> str | None:
         return Sealed(value) if value else value
@@ -108,6 +126,11 @@ class EncryptedTextField(_Text):
         if value and not isinstance(value, Sealed):
             raise TypeError(f"{self.name} is encrypted: assign it and save() the row")
         return super().get_prep_value(value) if value is None else str(value)
+
+
+def encrypted_fields(model: type[models.Model]) -> list[EncryptedTextField]:
+    """The encrypted columns of a model's own table."""
+    return [field for field in model._meta.local_concrete_fields if isinstance(field, EncryptedTextField)]
 
 
 def look(instance: models.Model, name: str) -> Any:
