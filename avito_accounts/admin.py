@@ -19,10 +19,10 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 import avito
 from api.admin import RoleModelAdmin, asks_first
 from avito_accounts import services, tokens
-from avito_accounts.api import SECRETS, error_of
+from avito_accounts.api import error_of
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.fields import look
-from avito_accounts.models import Account, mask, validate_proxy_login
+from avito_accounts.models import Account, mask
 
 
 def _secret(label: Any, **details: Any) -> forms.CharField:
@@ -41,45 +41,32 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     new_client_id = _secret(_("client id"))
     new_client_secret = _secret(_("client secret"))
-    new_proxy_password = _secret(_("proxy password"), strip=False, validators=[validate_proxy_login])
     forget_keys = _switch(_("forget the account's own keys"))
-    forget_proxy_password = _switch(_("forget the proxy password"))
 
     class Meta:
         model = Account
         fields = (
             "name",
             "avito_user_id",
-            "proxy_type",
-            "proxy_host",
-            "proxy_port",
-            "proxy_login",
+            "proxy",
             "eternal_online_enabled",
             "online_keep_alive_interval",
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in SECRETS:
+        for name in services.KEYS:
             stored = mask(self.instance, name)
             field = self.fields[f"new_{name}"]
             field.help_text = _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
             field.widget.attrs["autocomplete"] = "new-password"
 
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if data.get("proxy_type") and not (data.get("proxy_host") and data.get("proxy_port")):
-            self.add_error("proxy_host", _("A proxy needs a host and a port."))
-        return data
-
     def apply_secrets(self) -> set[str]:
         """Put typed secrets into the account; the names of those that changed."""
-        typed = {name: self.cleaned_data.get(f"new_{name}") for name in SECRETS}
+        typed = {name: self.cleaned_data.get(f"new_{name}") for name in services.KEYS}
         wanted = {name: value for name, value in typed.items() if value}
         if self.cleaned_data.get("forget_keys"):
             wanted.update(client_id="", client_secret="")
-        if self.cleaned_data.get("forget_proxy_password"):
-            wanted["proxy_password"] = ""
         changed = {name for name, value in wanted.items() if look(self.instance, name) != value}
         if services.keys_refused(self.instance):
             changed |= services.KEYS & wanted.keys()
@@ -94,9 +81,9 @@ class AccountAdmin(RoleModelAdmin):
     to_change = "accounts.manage"
     form = AccountForm
     list_display = ("name", "avito_user_id", "connection", "proxy_state", "is_online", "connection_checked_at")
-    list_filter = ("connection_status", "proxy_status", "eternal_online_enabled")
+    list_filter = ("connection_status", "proxy__status", "eternal_online_enabled")
     search_fields = ("name", "avito_user_id")
-    list_select_related = ("authorization",)
+    list_select_related = ("authorization", "proxy")
     readonly_fields = (
         "connection_status",
         "connection_problem",
@@ -122,19 +109,7 @@ class AccountAdmin(RoleModelAdmin):
                 )
             },
         ),
-        (
-            _("Proxy"),
-            {
-                "fields": (
-                    "proxy_type",
-                    "proxy_host",
-                    "proxy_port",
-                    "proxy_login",
-                    "new_proxy_password",
-                    "forget_proxy_password",
-                )
-            },
-        ),
+        (_("Proxy"), {"fields": ("proxy",)}),
         (_("Eternal online"), {"fields": ("eternal_online_enabled", "online_keep_alive_interval")}),
         (
             _("The account's own application (optional)"),
@@ -170,11 +145,13 @@ class AccountAdmin(RoleModelAdmin):
 
     @display(
         description=_("proxy"),
-        ordering="proxy_status",
+        ordering="proxy__status",
         label={"working": "success", "error": "danger", "not_checked": "info", "not_configured": "default"},
     )
     def proxy_state(self, account: Account) -> Any:
-        return account.proxy_status, account.get_proxy_status_display()
+        if account.proxy is None:
+            return "not_configured", _("no proxy")
+        return account.proxy.status, account.proxy.get_status_display()
 
     @admin.display(description=_("problem"))
     def connection_problem(self, account: Account) -> str:

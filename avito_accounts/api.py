@@ -1,13 +1,16 @@
 """`/accounts`."""
 
-from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import django_filters
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import Q, QuerySet
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers, viewsets
@@ -16,19 +19,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 
-from api.serializers import ModelSerializer, camelize
-from avito_accounts import oauth, services
+import avito
+from api.serializers import ModelSerializer, Serializer, camelize
+from avito.items import PAGES_MAX, PER_PAGE_MAX, STATUSES
+from avito.statistics import DAYS_MAX
+from avito_accounts import checks, jobs, oauth, proxies, services, statistics
+from avito_accounts.errors import code_of, words
 from avito_accounts.fields import look
 from avito_accounts.models import (
     BIGINT_MAX,
     Account,
     Authorization,
+    DailyStats,
+    Job,
+    Proxy,
+    Run,
     mask,
     validate_proxy_host,
     validate_proxy_login,
 )
 
-SECRETS = (*services.KEYS, "proxy_password")
+NO_PROXY = "not_configured"
+PROXY_STATUSES = [(NO_PROXY, _("no proxy")), *Proxy.Status.choices]
 
 
 @extend_schema_field({"type": "string", "pattern": "^[0-9]{1,19}$", "nullable": True})
@@ -57,8 +69,11 @@ class SecretField(serializers.CharField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(required=False, allow_null=True, allow_blank=True, max_length=500, **kwargs)
 
-    def get_attribute(self, instance: Account) -> Any:
-        return mask(instance, str(self.source))
+    def get_attribute(self, instance: Any) -> Any:
+        *path, name = str(self.source).split(".")
+        for part in path:
+            instance = getattr(instance, part)
+        return None if instance is None else mask(instance, name)
 
 
 class ExactField(serializers.CharField):
@@ -88,15 +103,23 @@ class AccountSerializer(ModelSerializer):
     )
     client_id = SecretField()
     client_secret = SecretField()
-    proxy_type = serializers.ChoiceField(choices=Account.ProxyType.choices, required=False, allow_null=True)
-    proxy_host = ExactField(max_length=253, validators=[validate_proxy_host])
-    proxy_login = ExactField(max_length=255, validators=[validate_proxy_login])
-    proxy_password = SecretField(trim_whitespace=False, validators=[validate_proxy_login])
+    proxy_type = serializers.ChoiceField(
+        source="proxy.type", choices=Proxy.Type.choices, required=False, allow_null=True
+    )
+    proxy_host = ExactField(source="proxy.host", max_length=253, validators=[validate_proxy_host])
+    proxy_port = serializers.IntegerField(
+        source="proxy.port", required=False, allow_null=True, min_value=1, max_value=65535
+    )
+    proxy_login = ExactField(source="proxy.login", max_length=255, validators=[validate_proxy_login])
+    proxy_password = SecretField(source="proxy.password", trim_whitespace=False, validators=[validate_proxy_login])
     eternal_online_enabled = serializers.BooleanField(required=False)
     online_keep_alive_interval = serializers.IntegerField(required=False, min_value=60, max_value=3600)
     authorization = serializers.SerializerMethodField()
     connection_error = serializers.SerializerMethodField()
+    proxy_status = serializers.SerializerMethodField()
     proxy_error = serializers.SerializerMethodField()
+    proxy_checked_at = serializers.DateTimeField(source="proxy.checked_at", read_only=True, allow_null=True)
+    proxy_latency_ms = serializers.IntegerField(source="proxy.latency_ms", read_only=True, allow_null=True)
     online_error = serializers.SerializerMethodField()
     online_method = serializers.SerializerMethodField()
     balance = serializers.SerializerMethodField()
@@ -153,8 +176,12 @@ class AccountSerializer(ModelSerializer):
     def get_connection_error(self, account: Account) -> dict[str, str] | None:
         return error_of(account.connection_error_code, account.connection_error_detail)
 
+    @extend_schema_field(serializers.ChoiceField(choices=PROXY_STATUSES))
+    def get_proxy_status(self, account: Account) -> str:
+        return account.proxy.status if account.proxy else NO_PROXY
+
     def get_proxy_error(self, account: Account) -> dict[str, str] | None:
-        return error_of(account.proxy_error_code, account.proxy_error_detail)
+        return proxy_error_of(account.proxy)
 
     def get_online_error(self, account: Account) -> dict[str, str] | None:
         return error_of(account.online_error_code, account.online_error_detail)
@@ -175,30 +202,48 @@ class AccountSerializer(ModelSerializer):
             # Not null means "authorised": after a consent the two keys show the masks of the two tokens.
             shown["clientId"] = shown["clientId"] or mask(authorization, "access_token")
             shown["clientSecret"] = shown["clientSecret"] or mask(authorization, "refresh_token")
-        for name in ("proxyType", "proxyHost", "proxyLogin"):
-            shown[name] = shown[name] or None
+        shown["proxyLogin"] = shown["proxyLogin"] or None
         return shown
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        for name in SECRETS:
-            if name in attrs and (attrs[name] or "").endswith("…"):
-                del attrs[name]
-        for name in ("proxy_type", "proxy_host", "proxy_login", *SECRETS):
-            if name in attrs:
-                attrs[name] = attrs[name] or ""
-        self._validate_proxy(attrs)
+        proxy = attrs.pop("proxy", {})
+        for given, names in ((attrs, services.KEYS), (proxy, {"password"})):
+            for name in names & given.keys():
+                if (given[name] or "").endswith("…"):
+                    del given[name]
+                else:
+                    given[name] = given[name] or ""
+        if proxy:
+            attrs["proxy_address"] = self._proxy_address(proxy)
         return attrs
 
-    def _validate_proxy(self, attrs: Mapping[str, Any]) -> None:
-        """Fields that make sense only together are judged as they will stand together."""
-
-        def will_be(name: str) -> Any:
-            return attrs[name] if name in attrs else getattr(self.instance, name, None)
-
-        if will_be("proxy_type"):
-            for name in ("proxy_host", "proxy_port"):
-                if not will_be(name):
-                    raise serializers.ValidationError({camelize(name): _("A proxy needs a host and a port.")})
+    def _proxy_address(self, given: dict[str, Any]) -> proxies.Address | None:
+        """The proxy that the given fields and those kept make together; None for none."""
+        current = self.instance.proxy if self.instance else None
+        kept = {name: look(current, name) for name in proxies.Address._fields} if current else {}
+        fields = {**kept, **given}
+        if not fields.get("type"):
+            if "type" not in given and any(given.values()):
+                raise serializers.ValidationError({"proxyType": _("A proxy needs a type.")})
+            return None
+        for name in ("host", "port"):
+            if not fields.get(name):
+                raise serializers.ValidationError({camelize(f"proxy_{name}"): _("A proxy needs a host and a port.")})
+        if fields.get("password") is None and "password" in fields and fields != kept:
+            raise serializers.ValidationError({"proxyPassword": words("secrets_unreadable")})
+        address = proxies.Address(
+            fields["type"],
+            fields["host"],
+            fields["port"],
+            fields.get("login") or "",
+            fields.get("password") or "",
+        )
+        if address.host != kept.get("host"):
+            try:
+                proxies.check_host(address.host)
+            except ValidationError as error:
+                raise serializers.ValidationError({"proxyHost": error.message}, code=error.code) from None
+        return address
 
     def create(self, validated_data: dict[str, Any]) -> Account:
         return self._store(Account(), validated_data)
@@ -207,6 +252,7 @@ class AccountSerializer(ModelSerializer):
         return self._store(instance, validated_data)
 
     def _store(self, account: Account, data: dict[str, Any]) -> Account:
+        address = data.pop("proxy_address", KEEP)
         changed = {name for name, value in data.items() if look(account, name) != value}
         keys = services.KEYS & data.keys()
         # After a consent the masks of the keys stand for its tokens: clearing one ends the consent. Refused keys that
@@ -216,25 +262,32 @@ class AccountSerializer(ModelSerializer):
             changed |= keys
         for name in changed:
             setattr(account, name, data[name])
+        if address is not KEEP and address != _address_of(account.proxy):
+            changed.add("proxy")
+            account.proxy = None  # or the one of the address, see `save`
         try:
-            return services.save(account, changed)
+            return services.save(account, changed, proxy_address=address if "proxy" in changed else None)
         except IntegrityError as error:  # somebody has taken it since we looked
             raise _taken(error) from None
 
 
-def error_of(code: str, detail: str) -> dict[str, str] | None:
-    """A stored failure in words of the reader's language where we have them."""
-    if not code:
+KEEP: Any = object()
+
+
+def _address_of(proxy: Proxy | None) -> proxies.Address | None:
+    return proxies.Address(*(look(proxy, name) for name in proxies.Address._fields)) if proxy else None
+
+
+def error_of(code: str, text: str) -> dict[str, str] | None:
+    """A stored failure in the reader's language."""
+    return {"code": code, "detail": words(code, text)} if code else None
+
+
+def proxy_error_of(proxy: Proxy | None) -> dict[str, str] | None:
+    """Why a proxy is thought not to work."""
+    if proxy is None or proxy.status != Proxy.Status.ERROR:
         return None
-    return {"code": code, "detail": detail or str(WORDS.get(code, code))}
-
-
-WORDS = {
-    "token_expired": _("Token expired. Please reconnect."),
-    "invalid_client": _("Avito refuses the account's own client id and secret."),
-    "user_id_taken": _("Another account here already belongs to this profile at Avito."),
-    "account_mismatch": _("The keys belong to another profile at Avito."),
-}
+    return error_of("proxy_failed", proxy.error_reason)
 
 
 def _taken(error: IntegrityError) -> serializers.ValidationError:
@@ -248,7 +301,7 @@ class AccountFilter(django_filters.FilterSet):
     connectionStatus = django_filters.MultipleChoiceFilter(
         field_name="connection_status", choices=Account.ConnectionStatus.choices
     )
-    proxyStatus = django_filters.MultipleChoiceFilter(field_name="proxy_status", choices=Account.ProxyStatus.choices)
+    proxyStatus = django_filters.MultipleChoiceFilter(method="by_proxy_status", choices=PROXY_STATUSES)
     eternalOnline = django_filters.BooleanFilter(field_name="eternal_online_enabled")
     ordering = django_filters.OrderingFilter(
         fields={
@@ -273,16 +326,173 @@ class AccountFilter(django_filters.FilterSet):
             found |= Q(avito_user_id=int(value))
         return queryset.filter(found)
 
+    def by_proxy_status(self, queryset: QuerySet[Account], name: str, value: list[str]) -> QuerySet[Account]:
+        if not value:
+            return queryset
+        found = Q(proxy__status__in=value)
+        return queryset.filter(found | Q(proxy=None) if NO_PROXY in value else found)
+
+
+class Person(Serializer):
+    """Who an account is at Avito."""
+
+    id = UserIdField(read_only=True)
+    name = serializers.CharField()
+    email = serializers.CharField()
+    phone = serializers.CharField()
+    profile_url = serializers.CharField()
+
+
+class ErrorSerializer(Serializer):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class BalanceSerializer(Serializer):
+    """Roubles."""
+
+    real = serializers.FloatField()
+    bonus = serializers.FloatField()
+
+
+class ConnectionCheckSerializer(Serializer):
+    """What a check of a connection has found. `latencyMs`: of the call to Avito, through the proxy."""
+
+    connection_status = serializers.ChoiceField(choices=Account.ConnectionStatus.choices)
+    connection_error = ErrorSerializer(allow_null=True)
+    proxy_status = serializers.ChoiceField(choices=PROXY_STATUSES)
+    proxy_error = ErrorSerializer(allow_null=True)
+    latency_ms = serializers.IntegerField(allow_null=True)
+    checked_at = serializers.DateTimeField()
+    account_info = Person(allow_null=True)
+
+
+class ProxyCheckSerializer(Serializer):
+    """What a check of a proxy has found."""
+
+    proxy_status = serializers.ChoiceField(choices=PROXY_STATUSES)
+    proxy_error = ErrorSerializer(allow_null=True)
+    proxy_latency_ms = serializers.IntegerField(allow_null=True)
+    checked_at = serializers.DateTimeField()
+
+
+class FiguresSerializer(Serializer):
+    """What the listings do. `views` and `contacts`: the last 30 Moscow days, with today."""
+
+    ads_count = serializers.IntegerField(allow_null=True)
+    views_count = serializers.IntegerField(allow_null=True)
+    contacts_count = serializers.IntegerField(allow_null=True)
+    views_today = serializers.IntegerField(allow_null=True)
+    contacts_today = serializers.IntegerField(allow_null=True)
+
+
+class SyncedSerializer(Serializer):
+    """What was read. A part that failed keeps its old values and is named in `warnings`."""
+
+    balance = BalanceSerializer(allow_null=True)
+    items_stats = FiguresSerializer()
+    account_info = Person(allow_null=True)
+    synced_at = serializers.DateTimeField()
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
+class CategorySerializer(Serializer):
+    id = serializers.IntegerField(allow_null=True)
+    name = serializers.CharField()
+
+
+class ListingSerializer(Serializer):
+    """A listing as Avito shows it. `price`: roubles, null if none is named."""
+
+    id = serializers.CharField()
+    title = serializers.CharField()
+    price = serializers.IntegerField(allow_null=True)
+    status = serializers.CharField()
+    url = serializers.CharField()
+    address = serializers.CharField()
+    category = serializers.SerializerMethodField()
+
+    @extend_schema_field(CategorySerializer)
+    def get_category(self, listing: Any) -> dict[str, Any]:
+        return {"id": listing.category_id, "name": listing.category}
+
+
+class ListingPageSerializer(Serializer):
+    items = ListingSerializer(many=True)
+    page = serializers.IntegerField()
+    per_page = serializers.IntegerField()
+
+
+class ListingQuery(Serializer):
+    """`status`: a comma list."""
+
+    page = serializers.IntegerField(default=1, min_value=1, max_value=PAGES_MAX)
+    per_page = serializers.IntegerField(default=25, min_value=1, max_value=PER_PAGE_MAX)
+    status = serializers.CharField(default="active", max_length=100)
+
+    def validate_status(self, value: str) -> list[str]:
+        named = [word.strip() for word in value.split(",")]
+        if not set(named) <= set(STATUSES):
+            raise serializers.ValidationError(
+                _("Choose from: %(words)s.") % {"words": ", ".join(STATUSES)}, code="invalid_choice"
+            )
+        return named
+
+
+class HistoryQuery(Serializer):
+    """Moscow days, both included; at most 270 of them. Without them the last 30."""
+
+    to = serializers.DateField(required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        return {"from": serializers.DateField(required=False), **super().get_fields()}
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        until = attrs.get("to") or statistics.today()
+        try:
+            since = attrs.get("from") or until - timedelta(days=statistics.DAYS - 1)
+            days = (until - since).days + 1
+        except OverflowError:
+            days, since = 0, until
+        if days < 1:
+            raise serializers.ValidationError({"to": _("The end lies before the beginning.")})
+        if days > DAYS_MAX:
+            raise serializers.ValidationError({"from": _("At most 270 days.")})
+        return {"since": since, "until": until}
+
+
+class DailyStatsSerializer(ModelSerializer):
+    """What one Moscow day brought; null is not known. Balances are the last ones read on that day."""
+
+    class Meta:
+        model = DailyStats
+        fields = ("date", "views", "contacts", "favorites", "ads_count", "balance_real", "balance_bonus")
+
+
+class RunSerializer(ModelSerializer):
+    """A check or a synchronisation of all accounts, and how far it is."""
+
+    total = serializers.IntegerField()
+    done = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+    class Meta:
+        model = Run
+        fields = ("id", "kind", "started_at", "finished_at", "total", "done", "failed")
+
+
+QUEUED = inline_serializer("Queued", {"queued": serializers.IntegerField()})
+
 
 class AccountViewSet(viewsets.ModelViewSet[Account]):
     """Accounts at Avito."""
 
     serializer_class = AccountSerializer
     filterset_class = AccountFilter
-    queryset = Account.objects.select_related("authorization")
+    queryset = Account.objects.select_related("authorization", "proxy")
     lookup_value_regex = r"\d{1,18}"
     needs = "accounts.manage"
-    needs_for = {"list": "accounts.read", "retrieve": "accounts.read"}
+    needs_for = dict.fromkeys(("list", "retrieve", "info", "balance", "items", "stats"), "accounts.read")
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """A field that is missing is kept, in PUT as in PATCH."""
@@ -304,3 +514,125 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
         ticket = oauth.make_ticket(account, user=request.user)  # type: ignore[arg-type]  # signed in, see `needs`
         path = reverse("avito-authorize", args=[account.pk])
         return Response({"url": f"{settings.PUBLIC_URL}{path}?ticket={ticket}", "expiresIn": oauth.TICKET_SECONDS})
+
+    @extend_schema(request=None, responses=ConnectionCheckSerializer)
+    @action(detail=True, methods=["post"], url_path="check-connection")
+    def check_connection(self, request: Request, pk: str) -> Response:
+        """Makes a real call to Avito with the account's token, through its proxy. What fails is told, with a 200."""
+        account = self.get_object()
+        check = checks.check_connection(account)
+        paused = isinstance(check.error, avito.RateLimited)
+        result = {
+            "connection_status": account.connection_status,
+            "connection_error": error_of(code_of(check.error), "")
+            if check.error and paused
+            else error_of(account.connection_error_code, account.connection_error_detail),
+            "proxy_status": account.proxy.status if account.proxy else NO_PROXY,
+            "proxy_error": proxy_error_of(account.proxy),
+            "latency_ms": check.latency_ms,
+            "checked_at": check.checked_at,
+            "account_info": check.owner,
+        }
+        return Response(ConnectionCheckSerializer(result).data)
+
+    @extend_schema(request=None, responses=ProxyCheckSerializer)
+    @action(detail=True, methods=["post"], url_path="check-proxy")
+    def check_proxy(self, request: Request, pk: str) -> Response:
+        """Sees whether the account's proxy carries a call to Avito, without the account's token."""
+        proxy = self.get_object().proxy
+        check = checks.check_proxy(proxy) if proxy else None
+        result = {
+            "proxy_status": proxy.status if proxy else NO_PROXY,
+            "proxy_error": proxy_error_of(proxy),
+            "proxy_latency_ms": check and check.latency_ms,
+            "checked_at": check.checked_at if check else timezone.now(),
+        }
+        return Response(ProxyCheckSerializer(result).data)
+
+    @extend_schema(request=None, responses=SyncedSerializer)
+    @action(detail=True, methods=["post"], url_path="sync-stats")
+    def sync_stats(self, request: Request, pk: str) -> Response:
+        """Reads balance, listings and statistics now. What Avito's limits hold up is read by a worker soon after."""
+        account = self.get_object()
+        synced = statistics.sync(account, with_owner=True)
+        if any(isinstance(error, avito.RateLimited) for error in synced.failures.values()):
+            jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk))
+        result = {
+            "balance": AccountSerializer().get_balance(account),
+            "items_stats": account,
+            "account_info": synced.owner,
+            "synced_at": synced.at,
+            "warnings": synced.warnings(),
+        }
+        return Response(SyncedSerializer(result).data)
+
+    @extend_schema(request=None, responses={202: QUEUED})
+    @action(detail=False, methods=["post"], url_path="check-all")
+    def check_all(self, request: Request) -> Response:
+        """Lets workers check all accounts; `GET /accounts/runs` tells how far they are."""
+        return self._start(Run.Kind.CHECK, request)
+
+    @extend_schema(request=None, responses={202: QUEUED})
+    @action(detail=False, methods=["post"], url_path="sync-all")
+    def sync_all(self, request: Request) -> Response:
+        """Lets workers read the figures of all accounts; `GET /accounts/runs` tells how far they are."""
+        return self._start(Run.Kind.SYNC, request)
+
+    def _start(self, kind: str, request: Request) -> Response:
+        _run, queued = jobs.start_run(kind, user=request.user)  # type: ignore[arg-type]  # signed in, see `needs`
+        return Response({"queued": queued}, status=202)
+
+    @extend_schema(responses=RunSerializer(many=True), filters=False)
+    @action(detail=False, filterset_class=None)
+    def runs(self, request: Request) -> Response:
+        """Checks and synchronisations of all accounts, the newest first."""
+        page = self.paginate_queryset(Run.objects.with_progress())  # type: ignore[arg-type]  # not of this resource
+        return self.get_paginated_response(RunSerializer(page, many=True).data)
+
+    @extend_schema(responses=RunSerializer)
+    @action(detail=False, url_path=r"runs/(?P<run_id>\d{1,18})", filterset_class=None)
+    def run(self, request: Request, run_id: str) -> Response:
+        """How far a check or synchronisation of all accounts is."""
+        return Response(RunSerializer(get_object_or_404(Run.objects.with_progress(), pk=run_id)).data)
+
+    @extend_schema(responses=Person)
+    @action(detail=True)
+    def info(self, request: Request, pk: str) -> Response:
+        """Who the account is, live from Avito."""
+        return Response(Person(services.call(self.get_object(), lambda client: client.user.me())).data)
+
+    @extend_schema(responses=BalanceSerializer)
+    @action(detail=True)
+    def balance(self, request: Request, pk: str) -> Response:
+        """The account's wallet, live from Avito."""
+        account = self.get_object()
+        user_id = services.user_id(account)
+        return Response(BalanceSerializer(services.call(account, lambda client: client.user.balance(user_id))).data)
+
+    @extend_schema(parameters=[ListingQuery], responses=ListingPageSerializer)
+    @action(detail=True)
+    def items(self, request: Request, pk: str) -> Response:
+        """A page of the account's listings, live from Avito."""
+        account = self.get_object()
+        query = ListingQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        wanted = query.validated_data
+        page = services.call(
+            account,
+            lambda client: client.items.page(
+                page=wanted["page"], per_page=wanted["per_page"], statuses=wanted["status"]
+            ),
+        )
+        shown = {"items": page.listings, "page": wanted["page"], "per_page": wanted["per_page"]}
+        return Response(ListingPageSerializer(shown).data)
+
+    @extend_schema(parameters=[HistoryQuery], responses=DailyStatsSerializer(many=True), filters=False)
+    @action(detail=True, pagination_class=None)
+    def stats(self, request: Request, pk: str) -> Response:
+        """The account's figures day by day, as they were kept; a day of which nothing is known is left out."""
+        account = self.get_object()
+        query = HistoryQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        days = (query.validated_data["since"], query.validated_data["until"])
+        rows = account.daily_stats.filter(date__range=days).order_by("date")
+        return Response(DailyStatsSerializer(rows, many=True).data)

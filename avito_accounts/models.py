@@ -1,4 +1,4 @@
-"""Accounts at Avito, the tokens that open them, and the consents that are under way."""
+"""Accounts at Avito, their proxies and figures, the tokens that open them, and the work that waits for them."""
 
 import re
 from datetime import datetime
@@ -8,9 +8,10 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
 
 import avito
 from avito_accounts.fields import EncryptedTextField, cipher_id, look
@@ -30,6 +31,90 @@ def validate_proxy_login(value: str) -> None:
         raise ValidationError(_("Line breaks and control characters are not allowed."), code="invalid")
 
 
+class Proxy(models.Model):
+    """A proxy that carries all calls of the accounts that use it. What it is called and how it fares is its own.
+
+    Changes only in `avito_accounts.proxies`. Its circuit breaker is the pair `failures` and `retry_at`.
+    """
+
+    class Type(models.TextChoices):
+        HTTP = "http", "HTTP"
+        HTTPS = "https", "HTTPS"
+        SOCKS4 = "socks4", "SOCKS4"
+        SOCKS5 = "socks5", "SOCKS5"
+
+    class Status(models.TextChoices):
+        NOT_CHECKED = "not_checked", _("not checked")
+        WORKING = "working", _("working")
+        ERROR = "error", _("error")
+
+    type = models.CharField(_("type"), max_length=6, choices=Type.choices)
+    host = models.CharField(_("host"), max_length=253, validators=[validate_proxy_host])
+    port = models.PositiveIntegerField(_("port"), validators=[MinValueValidator(1), MaxValueValidator(65535)])
+    login = models.CharField(_("login"), max_length=255, blank=True, default="", validators=[validate_proxy_login])
+    password = EncryptedTextField(_("password"), blank=True, default="", validators=[validate_proxy_login])
+    note = models.CharField(_("note"), max_length=200, blank=True, default="")
+    is_kept = models.BooleanField(
+        _("keep without accounts"),
+        default=False,
+        help_text=_("Otherwise the proxy goes together with the last account that uses it."),
+    )
+
+    status = models.CharField(_("state"), max_length=11, choices=Status.choices, default=Status.NOT_CHECKED)
+    error_reason = models.CharField(max_length=20, blank=True, default="")
+    checked_at = models.DateTimeField(_("last check"), null=True, blank=True)
+    latency_ms = models.PositiveIntegerField(_("latency, ms"), null=True, blank=True)
+    failures = models.PositiveSmallIntegerField(default=0, help_text="calls that failed one after the other")
+    retry_at = models.DateTimeField(
+        null=True, blank=True, help_text="the breaker is open: until then nothing is sent, then one probe"
+    )
+
+    cipher_id = cipher_id()
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    history = HistoricalRecords(
+        excluded_fields=[
+            *("password", "cipher_id", "status", "error_reason", "checked_at", "latency_ms"),
+            *("failures", "retry_at", "created_at", "updated_at"),
+        ]
+    )
+
+    class Meta:
+        ordering = ["host", "port", "id"]
+        verbose_name = _("proxy")
+        verbose_name_plural = _("proxies")
+        indexes = [models.Index(fields=["type", "host", "port", "login"], name="proxy_by_address")]
+        constraints = [
+            models.CheckConstraint(condition=Q(port__range=(1, 65535)), name="proxy_port_in_range"),
+        ]
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.type}://{self.login + '@' if self.login else ''}{host}:{self.port}"
+
+    @property
+    def route(self) -> avito.Proxy:
+        """The proxy in the words of the client."""
+        return avito.Proxy(
+            type=self.type,  # type: ignore[arg-type]  # the choices are the same four words
+            host=self.host,
+            port=self.port,
+            login=self.login,
+            password=self.password,
+        )
+
+
+_NOT_IN_HISTORY = [
+    *("client_id", "client_secret", "cipher_id", "created_at", "updated_at"),
+    *("connection_status", "connection_error_code", "connection_error_detail", "connection_checked_at"),
+    *("is_online", "online_method", "last_online_at", "online_error_code", "online_error_detail"),
+    *("balance_real", "balance_bonus", "ads_count", "views_count", "contacts_count", "views_today", "contacts_today"),
+    *("last_sync_at", "sync_tried_at", "sync_failures", "webhook_fingerprint", "webhook_subscribed_at"),
+]
+"""Secrets, and what Avito tells rather than a person."""
+
+
 class AccountQuerySet(models.QuerySet["Account"]):
     def authorized(self) -> "AccountQuerySet":
         """Accounts whose tokens work as far as we know: a living authorisation and a known number at Avito."""
@@ -39,23 +124,11 @@ class AccountQuerySet(models.QuerySet["Account"]):
 class Account(models.Model):
     """One account at Avito, with its own tokens and its own proxy."""
 
-    class ProxyType(models.TextChoices):
-        HTTP = "http", "HTTP"
-        HTTPS = "https", "HTTPS"
-        SOCKS4 = "socks4", "SOCKS4"
-        SOCKS5 = "socks5", "SOCKS5"
-
     class ConnectionStatus(models.TextChoices):
         NOT_CHECKED = "not_checked", _("not checked")
         CONNECTED = "connected", _("connected")
         ERROR = "error", _("error")
         NEEDS_RECONNECT = "needs_reconnect", _("needs reconnecting")
-
-    class ProxyStatus(models.TextChoices):
-        NOT_CONFIGURED = "not_configured", _("no proxy")
-        NOT_CHECKED = "not_checked", _("not checked")
-        WORKING = "working", _("working")
-        ERROR = "error", _("error")
 
     name = models.CharField(_("name"), max_length=120, unique=True)
     avito_user_id = models.BigIntegerField(
@@ -69,17 +142,14 @@ class Account(models.Model):
     client_id = EncryptedTextField(_("client id"), blank=True, default="")
     client_secret = EncryptedTextField(_("client secret"), blank=True, default="")
 
-    proxy_type = models.CharField(_("proxy type"), max_length=6, choices=ProxyType.choices, blank=True, default="")
-    proxy_host = models.CharField(
-        _("proxy host"), max_length=253, blank=True, default="", validators=[validate_proxy_host]
+    proxy = models.ForeignKey(
+        Proxy,
+        verbose_name=_("proxy"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,  # an account never loses its proxy unnoticed: it would call directly
+        related_name="accounts",
     )
-    proxy_port = models.PositiveIntegerField(
-        _("proxy port"), null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(65535)]
-    )
-    proxy_login = models.CharField(
-        _("proxy login"), max_length=255, blank=True, default="", validators=[validate_proxy_login]
-    )
-    proxy_password = EncryptedTextField(_("proxy password"), blank=True, default="", validators=[validate_proxy_login])
 
     eternal_online_enabled = models.BooleanField(_("eternal online"), default=False)
     online_keep_alive_interval = models.PositiveIntegerField(
@@ -94,13 +164,6 @@ class Account(models.Model):
     connection_error_code = models.CharField(max_length=50, blank=True, default="")
     connection_error_detail = models.TextField(blank=True, default="")
     connection_checked_at = models.DateTimeField(_("connection checked"), null=True, blank=True)
-    proxy_status = models.CharField(
-        _("proxy"), max_length=14, choices=ProxyStatus.choices, default=ProxyStatus.NOT_CONFIGURED
-    )
-    proxy_error_code = models.CharField(max_length=50, blank=True, default="")
-    proxy_error_detail = models.TextField(blank=True, default="")
-    proxy_checked_at = models.DateTimeField(null=True, blank=True)
-    proxy_latency_ms = models.PositiveIntegerField(null=True, blank=True)
     is_online = models.BooleanField(_("online"), default=False)
     online_method = models.CharField(max_length=8, blank=True, default="")
     last_online_at = models.DateTimeField(null=True, blank=True)
@@ -113,7 +176,11 @@ class Account(models.Model):
     contacts_count = models.PositiveIntegerField(null=True, blank=True)
     views_today = models.PositiveIntegerField(null=True, blank=True)
     contacts_today = models.PositiveIntegerField(null=True, blank=True)
-    last_sync_at = models.DateTimeField(null=True, blank=True)
+    last_sync_at = models.DateTimeField(_("figures read"), null=True, blank=True)
+    sync_tried_at = models.DateTimeField(null=True, blank=True)
+    sync_failures = models.JSONField(
+        default=dict, blank=True, help_text="the parts that the last synchronisation could not read, with the codes"
+    )
 
     webhook_fingerprint = models.CharField(
         max_length=64, blank=True, default="", editable=False, help_text="hash of the webhook URL subscribed at Avito"
@@ -125,6 +192,7 @@ class Account(models.Model):
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
     objects = AccountQuerySet.as_manager()
+    history = HistoricalRecords(excluded_fields=_NOT_IN_HISTORY)
 
     class Meta:
         ordering = ["id"]
@@ -134,27 +202,10 @@ class Account(models.Model):
             models.CheckConstraint(
                 condition=Q(online_keep_alive_interval__range=(60, 3600)), name="keep_alive_interval_in_range"
             ),
-            models.CheckConstraint(
-                condition=Q(proxy_type="") | (~Q(proxy_host="") & Q(proxy_port__range=(1, 65535))),
-                name="proxy_has_host_and_port",
-            ),
         ]
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def proxy(self) -> avito.Proxy | None:
-        """The proxy that every call of this account goes through."""
-        if not self.proxy_type or self.proxy_port is None:
-            return None
-        return avito.Proxy(
-            type=self.proxy_type,  # type: ignore[arg-type]  # the choices are the same four words
-            host=self.proxy_host,
-            port=self.proxy_port,
-            login=self.proxy_login,
-            password=self.proxy_password,
-        )
 
     @property
     def has_own_keys(self) -> bool:
@@ -223,7 +274,109 @@ class AuthorizationRequest(models.Model):
         return f"consent {self.pk} for account {self.account_id}"
 
 
-def mask(row: Account | Authorization, name: str, *, shown: int = 0) -> str | None:
+class DailyStats(models.Model):
+    """What one Moscow day brought to an account. Null: not known, since nobody asked on that day.
+
+    Grows, never shrinks: a listing that has ended is no longer counted for the days before, so the larger figure is
+    the one that still knew it.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="daily_stats")
+    date = models.DateField(_("date"))
+    views = models.PositiveIntegerField(_("views"), null=True, blank=True)
+    contacts = models.PositiveIntegerField(_("contacts"), null=True, blank=True)
+    favorites = models.PositiveIntegerField(_("favourites"), null=True, blank=True)
+    ads_count = models.PositiveIntegerField(_("active listings"), null=True, blank=True)
+    balance_real = models.DecimalField(_("balance"), max_digits=14, decimal_places=2, null=True, blank=True)
+    balance_bonus = models.DecimalField(_("bonus"), max_digits=14, decimal_places=2, null=True, blank=True)
+
+    class Meta:
+        ordering = ["date"]
+        verbose_name = _("figures of a day")
+        verbose_name_plural = _("figures by day")
+        constraints = [models.UniqueConstraint(fields=["account", "date"], name="one_row_per_account_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.date} of account {self.account_id}"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def with_progress(self) -> "RunQuerySet":
+        """Each run with `total` jobs, those `done`, and those of them that `failed`; the newest first."""
+        return self.annotate(
+            total=Count("jobs"),
+            done=Count("jobs", filter=Q(jobs__finished_at__isnull=False)),
+            failed=Count("jobs", filter=Q(jobs__finished_at__isnull=False) & ~Q(jobs__error_code="")),
+        ).order_by("-id")
+
+
+class Run(models.Model):
+    """Work on many accounts that a person asked for; its jobs say how far it is."""
+
+    class Kind(models.TextChoices):
+        CHECK = "check", _("check of connections")
+        SYNC = "sync", _("reading of figures")
+
+    kind = models.CharField(_("what"), max_length=5, choices=Kind.choices)
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("asked by"), null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    started_at = models.DateTimeField(_("started"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("bulk operation")
+        verbose_name_plural = _("bulk operations")
+        constraints = [
+            models.UniqueConstraint(fields=["kind"], condition=Q(finished_at=None), name="one_run_of_a_kind_at_a_time")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.pk}"
+
+
+class Job(models.Model):
+    """One thing to do for one account, done by whichever worker claims it.
+
+    Waiting while `finished_at` is null; a worker holds it until `claimed_until`, and only the holder of the latest
+    `claim` may finish it. Kept once finished only as part of a run.
+    """
+
+    class Kind(models.TextChoices):
+        CHECK = "check", _("check of the connection")
+        SYNC = "sync", _("reading of figures")
+
+    kind = models.CharField(_("what"), max_length=5, choices=Kind.choices)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="jobs")
+    run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="jobs")
+    due_at = models.DateTimeField(_("due"), default=timezone.now)
+    claim = models.PositiveIntegerField(default=0, help_text="grows with every worker that takes the job")
+    claimed_until = models.DateTimeField(null=True)
+    deaths = models.PositiveSmallIntegerField(
+        default=0, help_text="workers that took the job and were not heard of again"
+    )
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    error_code = models.CharField(_("problem"), max_length=50, blank=True, default="")
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "kind"], condition=Q(finished_at=None), name="one_waiting_job_of_a_kind_per_account"
+            )
+        ]
+        indexes = [models.Index(fields=["due_at"], condition=Q(finished_at=None), name="job_waiting")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of account {self.account_id}"
+
+
+def mask(row: Account | Authorization | Proxy, name: str, *, shown: int = 0) -> str | None:
     """What may be seen of a secret: nothing, or its first characters; null when there is none."""
     value = look(row, name)
     if value == "":

@@ -111,7 +111,7 @@ def _connect(account: Account, query: QueryDict) -> Account:
         transport = tokens.transport_for(account)
         tokens.release_connection()
         token = auth.exchange_code(transport, client_id=client_id, client_secret=client_secret, code=codes[0])
-        owner = avito.Client(token.access_token, transport).user.me()
+        owner = tokens.client_for(account, token.access_token).user.me()
     except (avito.AvitoError, MissingAvitoSecrets) as error:
         log.warning("oauth_exchange_failed", account_id=account.pk, error=type(error).__name__)
         raise AuthorizationRefused("exchange_failed") from None

@@ -11,9 +11,10 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 import avito
-from avito_accounts import tasks, tokens
-from avito_accounts.errors import AccountNotAuthorized, AccountUnusable
-from avito_accounts.models import Account, Authorization
+from avito.types import Owner
+from avito_accounts import jobs, news, proxies, tasks, tokens
+from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, WrongOwner
+from avito_accounts.models import Account, Authorization, Job
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -21,21 +22,15 @@ T = TypeVar("T")
 
 WEBHOOK_PATH = "/api/v1/webhooks/avito"
 KEYS = frozenset({"client_id", "client_secret"})
-PROXY = frozenset({"proxy_type", "proxy_host", "proxy_port", "proxy_login", "proxy_password"})
 WRONG_OWNER = ("account_mismatch", "user_id_taken")
-
-
-def client_for(account: Account, token: str) -> avito.Client:
-    """Avito as this account sees it: with its token, through its proxy."""
-    return avito.Client(token, tokens.transport_for(account))
 
 
 def call(account: Account, use: Callable[[avito.Client], T]) -> T:
     """Do something at Avito with the account's token, through its proxy.
 
-    `use` gets a client and makes ONE call with it. It is called a second time, with a renewed token, only after Avito
-    has refused the first (401; 403 when the token was past its time), so nothing is done twice.
-    Raises AvitoError, AccountUnusable.
+    `use` gets a client and makes ONE call with it, or several that only read. It is called a second time, with a
+    renewed token, only after Avito has refused a call (401; 403 when the token was past its time), so nothing is done
+    twice. Raises AvitoError, AccountUnusable.
     """
     result = _call(account, use)
     if account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
@@ -45,18 +40,19 @@ def call(account: Account, use: Callable[[avito.Client], T]) -> T:
 
 def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
     token = tokens.access_token(account)
+    client = tokens.client_for(account, token)
     tokens.release_connection()
     try:
-        return use(client_for(account, token))
+        return use(client)
     except avito.Forbidden:
         if not _is_expired(account):
             raise
     except avito.Unauthorized:
         pass
-    token = tokens.access_token(account, rejected=token)
+    client = tokens.client_for(account, tokens.access_token(account, rejected=token))
     tokens.release_connection()
     try:
-        return use(client_for(account, token))
+        return use(client)
     except avito.Unauthorized:
         tokens.flag(account)
         raise
@@ -78,9 +74,15 @@ def user_id(account: Account) -> int:
     return account.avito_user_id
 
 
-def identify(account: Account) -> None:
-    """Ask Avito whose token the account has, and keep the number. A number that another account holds is an error."""
+def identify(account: Account) -> Owner:
+    """Ask Avito whose token the account has, and keep the number. Raises WrongOwner for another's."""
     owner = call(account, lambda client: client.user.me())
+    recognise(account, owner)
+    return owner
+
+
+def recognise(account: Account, owner: Owner) -> None:
+    """Keep the number of whose token it is. Raises WrongOwner if it is another one, or another account holds it."""
     error = ""
     if account.avito_user_id is None:
         try:
@@ -95,32 +97,45 @@ def identify(account: Account) -> None:
         Account.objects.filter(pk=account.pk).update(
             connection_status=Account.ConnectionStatus.ERROR,
             connection_error_code=error,
+            connection_error_detail="",
             connection_checked_at=timezone.now(),
         )
-        raise AccountNotAuthorized(account.pk)
+        raise WrongOwner(error)
 
 
-def save(account: Account, changed: set[str]) -> Account:
+def save(account: Account, changed: set[str], *, proxy_address: proxies.Address | None = None) -> Account:
     """Store the fields of an account that a form or the API has `changed`; a new account as a whole.
 
     Nothing else is written: Avito's side of the row may be filled in at the same time. New keys end the authorisation
-    that the old ones, or a consent, have given; a new proxy has not been checked.
+    that the old ones, or a consent, have given. With "proxy" among the changes and a `proxy_address` the account gets
+    the proxy of that address.
     """
     written, is_new = {*changed, "updated_at"}, account.pk is None
     keys_changed = not changed.isdisjoint(KEYS)
-    if not changed.isdisjoint(PROXY):
-        written |= _reset_proxy(account)
     if keys_changed or _number_corrected(account, changed):
         written |= _reset_connection(account)
+    if changed & KEYS:  # the history shows that they changed, not what they are
+        account._change_reason = ", ".join(sorted(changed & KEYS))  # type: ignore[attr-defined]
     with transaction.atomic():
+        if proxy_address is not None:
+            account.proxy = proxies.chosen(proxy_address)
+        leaves = _proxy_of(account) if "proxy" in changed and not is_new else None
         account.save(update_fields=None if is_new else written)
+        if leaves != account.proxy_id:
+            proxies.forget_unused(leaves)
         if keys_changed:
             Authorization.objects.filter(account=account).delete()
+            news.forget_account(account.pk)
         if "connection_status" in written and account.has_own_keys:
             ring_after_connecting(account)
     if "authorization" in account._state.fields_cache:
         del account._state.fields_cache["authorization"]
     return account
+
+
+def _proxy_of(account: Account) -> int | None:
+    """The proxy that the row has now, whatever the form says."""
+    return Account.objects.filter(pk=account.pk).values_list("proxy_id", flat=True).first()
 
 
 def _number_corrected(account: Account, changed: set[str]) -> bool:
@@ -133,14 +148,6 @@ def _reset_connection(account: Account) -> set[str]:
     return {"connection_status", "connection_error_code", "connection_error_detail"}
 
 
-def _reset_proxy(account: Account) -> set[str]:
-    configured = Account.ProxyStatus.NOT_CHECKED if account.proxy_type else Account.ProxyStatus.NOT_CONFIGURED
-    account.proxy_status = configured
-    account.proxy_error_code = account.proxy_error_detail = ""
-    account.proxy_checked_at = account.proxy_latency_ms = None
-    return {"proxy_status", "proxy_error_code", "proxy_error_detail", "proxy_checked_at", "proxy_latency_ms"}
-
-
 def keys_refused(account: Account) -> bool:
     """Avito has refused the account's own keys, and nobody has typed any since."""
     return account.connection_error_code == tokens.KEYS_REFUSED
@@ -149,13 +156,20 @@ def keys_refused(account: Account) -> bool:
 def delete(accounts: QuerySet[Account]) -> None:
     """Delete accounts; locked first, so that no chat is added to one while it goes."""
     with transaction.atomic():
-        locked = [account.pk for account in Account.objects.select_for_update().filter(pk__in=accounts.values("pk"))]
-        Account.objects.filter(pk__in=locked).delete()
+        locked = dict(
+            Account.objects.select_for_update().filter(pk__in=accounts.values("pk")).values_list("pk", "proxy_id")
+        )
+        for account in Account.objects.filter(pk__in=locked):  # one by one: the history keeps that it was there
+            account.delete()
+            news.forget_account(account.pk or 0)
+        for proxy_id in set(locked.values()):
+            proxies.forget_unused(proxy_id)
 
 
 def ring_after_connecting(account: Account) -> None:
-    """An account has become usable: learn its number and subscribe its webhook, soon and by a worker."""
+    """An account has become usable: learn its number, subscribe its webhook and read its figures, by workers."""
     ring_on_commit(tasks.subscribe_webhook, account.pk)
+    jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk))
 
 
 def webhook_url() -> str:

@@ -3,11 +3,15 @@
 from datetime import timedelta
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
-from avito_accounts import services, tokens
-from avito_accounts.models import Account, AuthorizationRequest
+from avito_accounts import checks, jobs, limits, proxies, services, tokens
+from avito_accounts.models import Account, AuthorizationRequest, Job
 from doorbell import ring
+
+TICK_SECONDS = 60
+"""How often the beat calls `queue_checks` and `queue_syncs`."""
 
 
 @shared_task(ignore_result=True)
@@ -15,7 +19,8 @@ def subscribe_webhook(account_id: int) -> None:
     """Subscribe one account's webhook at Avito; the sweep below tries again what fails here."""
     account = Account.objects.filter(pk=account_id).first()
     if account is not None:
-        services.try_quietly(services.subscribe_webhook, account)
+        with limits.background():
+            services.try_quietly(services.subscribe_webhook, account)
 
 
 @shared_task(ignore_result=True)
@@ -44,3 +49,47 @@ def refresh_token(account_id: int) -> None:
 def forget_old_authorization_requests() -> None:
     """Consents that were never finished, and those finished long ago."""
     AuthorizationRequest.objects.filter(created_at__lt=timezone.now() - timedelta(days=30)).delete()
+
+
+@shared_task(ignore_result=True)
+def queue_checks() -> None:
+    """Queue the accounts whose last check is long ago, and ring for such proxies."""
+    _queue_due(Job.Kind.CHECK, settings.AVITO_CHECK_SECONDS, "connection_checked_at")
+    for proxy_id in proxies.due_for_a_check().values_list("pk", flat=True):
+        ring(check_proxy, proxy_id)
+
+
+@shared_task(ignore_result=True)
+def queue_syncs() -> None:
+    """Queue the accounts whose figures are old."""
+    _queue_due(Job.Kind.SYNC, settings.AVITO_SYNC_SECONDS, "sync_tried_at")
+
+
+@shared_task(ignore_result=True)
+def queue_nightly_syncs() -> None:
+    """After midnight in Moscow every account is read once, so that each day gets its last figures."""
+    jobs.queue(Job.Kind.SYNC, jobs.usable())
+
+
+def _queue_due(kind: str, seconds: int, at_field: str) -> None:
+    # A tick may take twice its share, so that a backlog goes away, but not at once.
+    jobs.queue_due(kind, every=timedelta(seconds=seconds), at_field=at_field, share=2 * TICK_SECONDS / seconds)
+
+
+@shared_task(ignore_result=True)
+def check_proxy(proxy_id: int) -> None:
+    proxy = proxies.due_for_a_check().filter(pk=proxy_id).first()
+    if proxy is not None:
+        with limits.background():
+            checks.check_proxy(proxy)
+
+
+@shared_task(ignore_result=True)
+def tidy_jobs() -> None:
+    """End runs that have lost their last account, forget old ones."""
+    jobs.tidy()
+
+
+def work_jobs() -> None:
+    """One lane of each worker: checks and figures of accounts. Listed as often as there shall be lanes."""
+    jobs.work()

@@ -20,8 +20,10 @@ from django.utils import timezone
 
 import avito
 from avito import auth
+from avito.client import Sender
+from avito_accounts import limits, news, proxies
 from avito_accounts.errors import AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
-from avito_accounts.models import Account, Authorization
+from avito_accounts.models import Account, Authorization, Proxy
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +40,35 @@ _asking_changes = threading.Lock()
 
 def _make_transport(base_url: str, proxy: avito.Proxy | None) -> avito.Transport:
     return avito.Transport(
-        base_url, proxy, deadline_seconds=settings.AVITO_TIMEOUT_SECONDS, ca_file=settings.SSL_CERT_FILE
+        base_url,
+        proxy,
+        deadline_seconds=settings.AVITO_TIMEOUT_SECONDS,
+        ca_file=settings.SSL_CERT_FILE,
+        allow_address=proxies.allowed_addresses(),
     )
 
 
 transports = avito.Transports(make=_make_transport)
 
 
-def transport_for(account: Account) -> avito.Transport:
-    """The account's own connections, through its own proxy."""
-    return transports.get(account.pk, base_url=settings.AVITO_API_BASE_URL, proxy=account.proxy)
+def transport_for(account: Account) -> Sender:
+    """The account's own connections, through its own proxy and behind that proxy's breaker."""
+    proxy = account.proxy
+    transport = transports.get(
+        account.pk, base_url=settings.AVITO_API_BASE_URL, proxy=None if proxy is None else proxy.route
+    )
+    return transport if proxy is None else proxies.Guarded(transport, proxy)
+
+
+def transport_of_proxy(proxy: Proxy) -> avito.Transport:
+    """Connections through a proxy that belong to no account."""
+    return transports.get(("proxy", proxy.pk), base_url=settings.AVITO_API_BASE_URL, proxy=proxy.route)
+
+
+def client_for(account: Account, token: str) -> avito.Client:
+    """Avito as this account sees it: with its token, through its proxy, within the shared budget of calls."""
+    sender = limits.Metered(transport_for(account), account.pk, before_waiting=release_connection)
+    return avito.Client(token, sender)
 
 
 def access_token(account: Account, *, rejected: str | None = None) -> str:
@@ -116,7 +137,8 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
     now = timezone.now()
     with transaction.atomic(durable=True):
         # Two consents at once take turns here, also when there is no pair to lock yet.
-        if Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first() is None:
+        owner = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
+        if owner is None:
             raise AccountNotAuthorized(account.pk)
         row = Authorization.objects.select_for_update().filter(account=account).first()
         if row is None:
@@ -139,6 +161,8 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
             connection_error_detail="",
             connection_checked_at=now,
         )
+        if owner.connection_status != Account.ConnectionStatus.CONNECTED:
+            news.account_returned(owner)
     return row
 
 
@@ -147,8 +171,10 @@ def flag(account: Account, *, code: str = "token_expired") -> None:
     Account.objects.filter(pk=account.pk).update(
         connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
         connection_error_code=code,
+        connection_error_detail="",
         connection_checked_at=timezone.now(),
     )
+    news.account_fell(account, code)
 
 
 def lift_flag(account: Account) -> None:
@@ -166,6 +192,7 @@ def lift_flag(account: Account) -> None:
     )
     if lifted:
         account.connection_status = Account.ConnectionStatus.CONNECTED
+        news.account_returned(account)
 
 
 def _read(account: Account) -> Authorization | None:
@@ -296,7 +323,8 @@ def _by_refresh_token(
 def _still_opens(account: Account, authorization: Authorization) -> bool:
     """Ask Avito whether the access token lives; an answer that says neither is raised."""
     try:
-        avito.Client(authorization.access_token, transport_for(account)).user.me()
+        # Without `release_connection`: the lock lives in this database session.
+        avito.Client(authorization.access_token, limits.Metered(transport_for(account), account.pk)).user.me()
     except avito.Unauthorized:
         return False
     except avito.Forbidden:

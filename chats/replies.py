@@ -103,7 +103,7 @@ def deliver(message: Message) -> None:
         if not _claim(message):
             return
         try:
-            _send(message, accounts.client_for(account, token), user_id)
+            _send(message, tokens.client_for(account, token), user_id)
         except avito.Unauthorized:
             if not _settle(_sending(message), Status.QUEUED):  # refused, so not done: once more with another token
                 return
@@ -133,12 +133,12 @@ def send_now(account: Account, *, avito_id: str, text: str, author: User | None)
         message = put(chat, text=text, author=author, status=Status.SENDING)
     try:
         try:
-            _send(message, accounts.client_for(account, token), user_id)
+            _send(message, tokens.client_for(account, token), user_id)
         except avito.Unauthorized:
             fresh = tokens.access_token(account, rejected=token)
             if _sending(message).update(sending_at=timezone.now()) != 1:
                 raise avito.TimedOut("renewing the token took so long that the message is being looked for") from None
-            _send(message, accounts.client_for(account, fresh), user_id)
+            _send(message, tokens.client_for(account, fresh), user_id)
     except (AccountUnusable, avito.AvitoError) as error:
         maybe_done = isinstance(error, avito.AvitoError) and error.maybe_done
         status, wait = (Status.UNKNOWN, FIRST_LOOK) if maybe_done else (Status.FAILED, None)

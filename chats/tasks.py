@@ -6,6 +6,7 @@ Each task may come twice, late, or never: the rows say what there is to do.
 from celery import shared_task
 from django.utils import timezone
 
+from avito_accounts import limits
 from avito_accounts import services as accounts
 from chats import inbox, replies, services
 from chats.models import Chat, Message
@@ -55,7 +56,8 @@ def reconcile(account_id: int) -> None:
     account = services.accounts_to_reconcile().filter(pk=account_id).first()
     if account is None or not services.claim_reconcile(account):
         return
-    accounts.try_quietly(services.reconcile, account)
+    with limits.background():
+        accounts.try_quietly(services.reconcile, account)
 
 
 @shared_task(ignore_result=True)

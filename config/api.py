@@ -51,36 +51,28 @@ def translated(exception: Exception) -> Exception:
     return exception
 
 
-# What each code of `accounts.code_of` means here: the status, and words with Avito's own text where that helps.
-ACCOUNT_ERRORS: dict[str, tuple[int, Any]] = {
-    "account_not_authorized": (409, _("The account is not connected to Avito. Connect it first.")),
-    "reconnect_required": (409, _("Token expired. Please reconnect.")),
-    "missing_avito_secrets": (
-        503,
-        _("AVITO_OAUTH_CLIENT_ID or AVITO_OAUTH_CLIENT_SECRET is missing in the environment."),
-    ),
-    "secrets_unreadable": (
-        503,
-        _("No key in FIELD_ENCRYPTION_KEYS opens the account's secrets. Give back the key that is missing."),
-    ),
-    "avito_rejected": (422, "%(text)s"),
-    "avito_subscription_required": (402, "%(text)s"),
-    "avito_forbidden": (403, _("Avito refuses: %(text)s")),
-    "avito_not_found": (404, _("Avito does not know it: %(text)s")),
-    "avito_rate_limited": (503, _("Avito asks for a pause. Try again later.")),
-    "avito_unavailable": (502, _("Avito is not available or answered unreadably. Try again later.")),
-    "avito_timeout": (504, _("Avito did not answer in time.")),
-    "proxy_failed": (502, _("The account's proxy failed: %(text)s.")),
-    "error": (500, SOMETHING_BROKE),
+# The status of each code of `accounts.code_of`.
+ACCOUNT_ERRORS = {
+    "account_not_authorized": 409,
+    "reconnect_required": 409,
+    "missing_avito_secrets": 503,
+    "secrets_unreadable": 503,
+    "avito_rejected": 422,
+    "avito_subscription_required": 402,
+    "avito_forbidden": 403,
+    "avito_not_found": 404,
+    "avito_rate_limited": 503,
+    "avito_unavailable": 502,
+    "avito_timeout": 504,
+    "proxy_failed": 502,
+    "error": 500,
 }
 
 
 def _account_error(error: Exception) -> ApiError:
     code = accounts.code_of(error)
-    status, words = ACCOUNT_ERRORS[code]
-    text = error.reason if isinstance(error, avito.ProxyFailed) else str(error)
     wait = (error.retry_after_seconds or 30) if isinstance(error, avito.RateLimited) else None
-    return ApiError(status, code, words % {"text": text}, wait)
+    return ApiError(ACCOUNT_ERRORS[code], code, accounts.words(code, accounts.text_of(error)), wait)
 
 
 def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import environ
 import structlog
+from celery.schedules import crontab
 from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -79,6 +80,9 @@ AVITO_TIMEOUT_SECONDS = env.number("AVITO_TIMEOUT_SECONDS", 15)
 AVITO_RATE_LIMIT_PER_MINUTE = env.number("AVITO_RATE_LIMIT_PER_MINUTE", 1000)
 if AVITO_RATE_LIMIT_PER_MINUTE < 1:
     raise ImproperlyConfigured("AVITO_RATE_LIMIT_PER_MINUTE must be at least 1.")
+AVITO_CHECK_SECONDS = max(60, env.number("AVITO_CHECK_SECONDS", 600))
+AVITO_SYNC_SECONDS = max(60, env.number("AVITO_SYNC_SECONDS", 3600))
+PROXY_ALLOW_PRIVATE = env.flag("PROXY_ALLOW_PRIVATE", default=not PRODUCTION)
 AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
 AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")
 AVITO_WEBHOOK_SIGNATURE = env.text("AVITO_WEBHOOK_SIGNATURE", "off")
@@ -110,6 +114,7 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "corsheaders",
     "axes",
+    "simple_history",
     "config",
     "api",
     "notifications",
@@ -129,6 +134,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "api.middleware.MoscowTimeForPeople",
+    "simple_history.middleware.HistoryRequestMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -207,6 +213,21 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(seconds=30),
         "options": {"expires": 30},
     },
+    "queue-checks": {
+        "task": "avito_accounts.tasks.queue_checks",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
+    "queue-syncs": {
+        "task": "avito_accounts.tasks.queue_syncs",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60},
+    },
+    "queue-nightly-syncs": {  # 03:10 in Moscow: the day before is over, and Avito has had time to count it
+        "task": "avito_accounts.tasks.queue_nightly_syncs",
+        "schedule": crontab(hour="0", minute="10"),
+    },
+    "tidy-jobs": {"task": "avito_accounts.tasks.tidy_jobs", "schedule": timedelta(minutes=10)},
     "forget-old-authorization-requests": {
         "task": "avito_accounts.tasks.forget_old_authorization_requests",
         "schedule": timedelta(hours=6),
@@ -214,7 +235,12 @@ CELERY_BEAT_SCHEDULE = {
     "forget-old-notifications": {"task": "notifications.tasks.forget_old", "schedule": timedelta(hours=6)},
 }
 # What every worker looks for in the database by itself, so that a silent broker or beat delays work but loses none.
-DATABASE_SWEEPS = ["chats.tasks.sweep_inbox", "chats.tasks.sweep_replies", "chats.tasks.sweep_chats"]
+DATABASE_SWEEPS = [
+    "chats.tasks.sweep_inbox",
+    "chats.tasks.sweep_replies",
+    "chats.tasks.sweep_chats",
+    *["avito_accounts.tasks.work_jobs"] * 4,  # four lanes
+]
 DATABASE_SWEEP_SECONDS = 2
 
 

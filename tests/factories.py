@@ -10,7 +10,7 @@ from django.utils import timezone
 import avito
 from api.roles import PERMISSIONS, Role, set_role
 from avito_accounts import tokens
-from avito_accounts.models import Account, Authorization
+from avito_accounts.models import Account, Authorization, Proxy
 from chats.models import Chat, Message
 
 _numbers = itertools.count(1)
@@ -28,6 +28,10 @@ def make_user(name: str, role: Role | None = None, **fields: Any) -> User:
 def make_account(**fields: Any) -> Account:
     number = next(_numbers)
     return Account.objects.create(**{"name": f"Account {number}", "avito_user_id": 900_000 + number, **fields})
+
+
+def make_proxy(**fields: Any) -> Proxy:
+    return Proxy.objects.create(**{"type": "http", "host": "127.0.0.1", "port": 9, **fields})
 
 
 def authorize(

@@ -208,7 +208,7 @@ def test_no_secret_is_stored_said_or_queued(
     proxy.close()
     said("proxy failed", owner.get(messenger))
     avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
-    Account.objects.filter(pk=account_id).update(proxy_type="")
+    Account.objects.filter(pk=account_id).update(proxy=None)
     said("revoked", owner.get(messenger))
     said("refresh refused", owner.post(f"/api/v1/auth/avito/refresh/{account_id}"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from avito_accounts.models import Account
+from avito_accounts.models import Account, Proxy
 from chats.models import Chat, Message
 from config import gate
 from tests.api import raw
@@ -92,7 +92,7 @@ def test_unreadable_and_useless_bodies_are_refused(
 
 
 def state() -> Any:
-    accounts = list(Account.objects.order_by("id").values("name", "avito_user_id", "proxy_host"))
+    accounts = list(Account.objects.order_by("id").values("name", "avito_user_id", "proxy__host"))
     return accounts, Chat.objects.count(), Message.objects.count()
 
 
@@ -224,7 +224,7 @@ def test_login_and_password_of_a_proxy_may_hold_any_sign(owner: Api) -> None:
         "/api/v1/accounts", {"name": "New", **proxy, "proxyLogin": "a:@/%", "proxyPassword": ":@/%пароль"}
     )
     assert (answer.status_code, answer.json()["proxyLogin"]) == (201, "a:@/%")
-    assert Account.objects.get().proxy_password == ":@/%пароль"
+    assert Proxy.objects.get().password == ":@/%пароль"
     assert "пароль" not in answer.text
 
 

@@ -17,7 +17,7 @@ from config.api import ACCOUNT_ERRORS
 from config.asgi import intake
 from tests.api.conftest import assert_error
 from tests.conftest import Api
-from tests.factories import make_account, make_message
+from tests.factories import make_account, make_message, make_proxy
 from tests.sandbox.driver import Sandbox
 
 RUSSIAN = re.compile("[а-яё]", re.IGNORECASE)
@@ -312,8 +312,7 @@ def test_dead_proxy_is_502_and_avito_is_never_asked_directly(
     colleague: Api, anna: Account, avito_sandbox: Sandbox, settings: LazySettings
 ) -> None:
     settings.AVITO_TIMEOUT_SECONDS = 2
-    anna.proxy_type, anna.proxy_host, anna.proxy_port = "http", "127.0.0.1", 9
-    anna.save()
+    Account.objects.filter(pk=anna.pk).update(proxy=make_proxy())
     assert_error(colleague.get(f"/api/v1/messenger/accounts/{anna.pk}/chats"), 502, "proxy_failed")
     assert not [call for call in avito_sandbox.journal() if "messenger" in call["path"]]
 

@@ -21,7 +21,7 @@ from avito_accounts.models import Account, Authorization, AuthorizationRequest
 from avito_accounts.views import BROWSER_COOKIE
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
-from tests.factories import PASSWORD, authorize, make_account, make_user
+from tests.factories import PASSWORD, authorize, make_account, make_proxy, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, OLEG, Sandbox
 
 FAMILIES = ["auth", "oauth"]
@@ -283,9 +283,7 @@ def test_the_code_goes_through_the_accounts_proxy(
     owner: Api, browser: Api, fresh: Account, avito_sandbox: Sandbox
 ) -> None:
     proxy = ProxyServer(login=("u", "s3cret"))
-    Account.objects.filter(pk=fresh.pk).update(
-        proxy_type="http", proxy_host="127.0.0.1", proxy_port=proxy.port, proxy_login="u"
-    )
+    Account.objects.filter(pk=fresh.pk).update(proxy=make_proxy(port=proxy.port, login="u"))
     owner.put(f"/api/v1/accounts/{fresh.pk}", {"proxyPassword": "s3cret"})
     state = opened(browser, link_for(owner, fresh))
     assert result(browser.get(CALLBACK, state=state, code=code_of(avito_sandbox))) == "success"
@@ -300,7 +298,7 @@ def test_with_a_dead_proxy_the_code_goes_nowhere(
 ) -> None:
     proxy = ProxyServer()
     proxy.close()
-    Account.objects.filter(pk=fresh.pk).update(proxy_type="http", proxy_host="127.0.0.1", proxy_port=proxy.port)
+    Account.objects.filter(pk=fresh.pk).update(proxy=make_proxy(port=proxy.port))
     state, before = opened(browser, link_for(owner, fresh)), stored()
     assert result(browser.get(CALLBACK, state=state, code=code_of(avito_sandbox))) == "exchange_failed"
     assert stored() == before
