@@ -41,6 +41,8 @@ IDLE_SECONDS = 4.0
 CHUNK = 64 * 1024
 
 _SOCKS = {"socks4": socks.SOCKS4, "socks5": socks.SOCKS5}
+_SOCKS5_MAX = 127
+"""Bytes of a login and of a password. The protocol has room for 255, PySocks garbles the longer ones."""
 _TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
 _GARBLED = (
     urllib3.exceptions.DecodeError,
@@ -369,7 +371,7 @@ class _Watched(HTTPConnection):
     def _under_tls(self, sock: socket.socket, proxy: Proxy, transport: Transport, until: float) -> socket.socket:
         trusted = ssl.create_default_context(cafile=transport.ca_file or DEFAULT_CA_BUNDLE_PATH)
         sock.settimeout(max(0.001, until - time.monotonic()))  # of the whole handshake
-        self.sock = trusted.wrap_socket(sock, server_hostname=proxy.host)
+        self.sock = trusted.wrap_socket(sock, server_hostname=proxy.host.rstrip("."))
         return self.sock
 
     def _connected(self, sock: socket.socket, address: tuple[str, int], seconds: float) -> socket.socket:
@@ -499,6 +501,8 @@ def _check(proxy: Proxy) -> None:
     is_known = proxy.type in ("http", "https", *_SOCKS)
     if not is_known or not re.fullmatch(r"[\w.:-]+", proxy.host) or not 0 < proxy.port < 65536:
         raise errors.ProxyFailed("The proxy's address makes no sense", reason="protocol")
+    if proxy.type == "socks5" and max(len(proxy.login.encode()), len(proxy.password.encode())) > _SOCKS5_MAX:
+        raise errors.ProxyFailed("The login is too long for SOCKS5", reason="protocol")
 
 
 def _dial(

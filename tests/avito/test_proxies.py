@@ -41,7 +41,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
         asked.append(host)
-        return real("127.0.0.1" if host == "proxy.test" else host, *args, **options)
+        return real("127.0.0.1" if host.rstrip(".") == "proxy.test" else host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return asked
@@ -122,6 +122,16 @@ def test_login_of_any_characters_is_accepted_and_another_refused(kind: ProxyType
     assert b"proxy-authorization" not in origin.requests[0].lower()
 
 
+def test_login_too_long_for_socks5_is_told_at_once(origin: Server, tls: Tls) -> None:
+    longest, too_long = "я" * 63, "я" * 64
+    with recording("socks5", origin, tls, login=longest, password=longest) as proxy:
+        there = Proxy("socks5", "127.0.0.1", proxy.port, longest, too_long)
+        assert failure(there, origin, tls).reason == "protocol"
+        assert proxy.connections == 0
+        there = Proxy("socks5", "127.0.0.1", proxy.port, longest, longest)
+        assert through(there, origin, tls).send(GET).body == b'"hello"'
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_dead_proxy_is_unreachable(kind: ProxyType, origin: Server, tls: Tls) -> None:
     with recording(kind, origin, tls) as dead:
@@ -177,9 +187,10 @@ def test_proxy_under_tls_has_to_prove_its_name(origin: Server, tls: Tls, resolve
     known = {HOST: ("127.0.0.1", origin.port)}
     with recording_proxy("https", resolve=known) as proxy:
         trusted = both(tls[1], proxy.ca_file, into=tmp_path / "trusted.pem")
-        named = through(Proxy("https", "proxy.test", proxy.port), origin, tls, ca_file=trusted)
-        assert named.send(GET).body == b'"hello"'
-    assert resolved == ["proxy.test"]
+        for name in ["proxy.test", "proxy.test."]:
+            named = through(Proxy("https", name, proxy.port), origin, tls, ca_file=trusted)
+            assert named.send(GET).body == b'"hello"'
+    assert resolved == ["proxy.test", "proxy.test."]
     origin.connections = 0
     with recording_proxy("https", resolve=known, name="other.test") as proxy:
         trusted = both(tls[1], proxy.ca_file, into=tmp_path / "trusted.pem")
