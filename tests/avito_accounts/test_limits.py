@@ -144,12 +144,11 @@ def hammer(url: str, number: int, limit: int, window: float, until: float, redis
 
 
 def test_twelve_processes_of_which_some_are_killed_never_exceed_the_limit_and_use_it() -> None:
-    limit, window, seconds = 40, 2.0, 14.0
+    limit, window, seconds = 40, 2.0, 12.0
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with serving(lambda: random.uniform(0, 0.2)) as server:
-        began = time.monotonic()
-        until = began + seconds + 3.0
+        until = time.monotonic() + seconds
         arguments = limit, window, until, django_settings.REDIS_URL
         make = [context.Process(target=hammer, args=(server.url, number, *arguments)) for number in range(16)]
         for process in make[:12]:
@@ -166,7 +165,7 @@ def test_twelve_processes_of_which_some_are_killed_never_exceed_the_limit_and_us
         arrivals = [moment for moment, *_ in server.arrivals]
         callers = {token for *_, token in server.arrivals}
     assert [process.exitcode for process in make] == [-signal.SIGKILL] * 4 + [0] * 12
-    assert len(callers) == 16
+    assert callers >= {f"Bearer token-{number}" for number in range(4, 16)}
     assert most_in_a_window(arrivals, window) <= limit
     allowed = limit * (max(arrivals) - min(arrivals)) / window
     assert len(arrivals) >= 0.7 * allowed, f"{len(arrivals)} of {allowed:.0f}"
@@ -449,7 +448,6 @@ def test_an_account_without_redis_keeps_to_the_pause_that_avito_asks_for(
     server.answers = [(429, {"Retry-After": "30"})]
     assert [anna.spend(), anna.spend()] == [0, 0]
     assert len(server.arrivals) == 1
-    settings.REDIS_URL = os.environ["REDIS_URL"]
 
 
 def test_nothing_stays_in_redis(server: Server, settings: LazySettings) -> None:

@@ -103,6 +103,7 @@ class Command(BaseCommand):
             self._report(tables)
             return
         self.batch = batch
+        self.newest = prefix(key_ids()[0])
         self.written = 0
         self.unreadable: set[tuple[str, Any, str]] = set()
         try:
@@ -152,11 +153,10 @@ class Command(BaseCommand):
 
     def _new(self, table: Table, pk: Any, cipher_id: UUID, texts: list[Sealed]) -> list[Change]:
         """For each column what it holds and shall hold."""
-        newest = prefix(key_ids()[0])
         changes: list[Change] = []
         for column, text in zip(table.fields, texts, strict=True):
             new = None
-            if text and not text.startswith(newest):
+            if text and not text.startswith(self.newest):
                 try:
                     new = reseal(text, context=column.context(cipher_id))
                 except Undecryptable:
