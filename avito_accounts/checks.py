@@ -87,16 +87,12 @@ def _milliseconds(started: float) -> int:
 
 def _judge_proxy(proxy: Proxy, check: Check) -> None:
     error = check.error
-    if isinstance(error, avito.ProxyFailed):
-        proxies.check_failed(proxy, error.reason)
-    elif check.latency_ms is not None:
-        proxies.worked(proxy, latency_ms=check.latency_ms)
-    elif isinstance(error, AccountUnusable):  # nothing was sent that could have shown it
+    if isinstance(error, AccountUnusable):  # nothing was sent that could have shown it
         check_proxy(proxy)
-    elif isinstance(error, avito.Refused | avito.Unreadable):
-        proxies.worked(proxy)
-    elif isinstance(error, avito.TimedOut):
-        proxies.check_failed(proxy, "timeout") if tokens.transport_of_proxy(proxy).is_forwarding else None
+    elif reason := error and proxies.blame(error, tokens.transport_of_proxy(proxy)):
+        proxies.check_failed(proxy, reason)
+    elif not isinstance(error, avito.TimedOut):  # an answer of Avito's, be it a refusal, has come through
+        proxies.worked(proxy, latency_ms=check.latency_ms)
 
 
 def _judge_account(account: Account, check: Check) -> None:

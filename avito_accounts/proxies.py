@@ -62,13 +62,13 @@ def check_host(host: str) -> None:
         found = [address for _family, (address, _port) in resolve(host, 0, RESOLVE_SECONDS)]
     except (OSError, TimeoutError):
         raise ValidationError(_("The host's name does not resolve."), code="unknown_host") from None
-    if not found or not all(addresses.is_public(address) for address in found):
+    if not found or not all(map(is_allowed, found)):
         raise ValidationError(PROXY_REASONS["forbidden"], code="forbidden_host")
 
 
-def allowed_addresses() -> Any:
-    """What a transport asks before it connects to a proxy; None where everything is allowed."""
-    return None if settings.PROXY_ALLOW_PRIVATE else addresses.is_public
+def is_allowed(address: str) -> bool:
+    """May a proxy have this address? Asked again at each connection, about the very address it goes to."""
+    return settings.PROXY_ALLOW_PRIVATE or addresses.is_public(address)
 
 
 def chosen(address: Address) -> Proxy:
@@ -131,16 +131,26 @@ class Guarded:
         admit(self._proxy)
         try:
             response = self._transport.send(request, deadline_seconds=deadline_seconds)
-        except avito.ProxyFailed as error:
-            failed(self._proxy, error.reason)
-            raise
-        except avito.TimedOut:
-            if self._transport.is_forwarding:  # such a proxy answers in Avito's place, or is silent in its place
-                failed(self._proxy, "timeout")
+        except avito.AvitoError as error:
+            if reason := blame(error, self._transport):
+                failed(self._proxy, reason)
             raise
         if self._proxy.failures or self._proxy.retry_at or self._proxy.status == Proxy.Status.ERROR:
             worked(self._proxy)
         return response
+
+
+def blame(error: Exception, transport: avito.Transport) -> ProxyReason | None:
+    """Why the proxy is thought to have failed; None if it is not to blame.
+
+    One that forwards (http:// to http://, never so at the real Avito) stands in Avito's place: silence and nonsense
+    count as its own.
+    """
+    if isinstance(error, avito.ProxyFailed):
+        return error.reason
+    if transport.is_forwarding and isinstance(error, avito.TimedOut):
+        return "timeout"
+    return "protocol" if transport.is_forwarding and isinstance(error, avito.Unreadable) else None
 
 
 def admit(proxy: Proxy) -> None:
@@ -181,7 +191,7 @@ def failed(proxy: Proxy, reason: str) -> None:
 
 
 def worked(proxy: Proxy, *, latency_ms: int | None = None) -> None:
-    """A call has come through: the breaker closes. With `latency_ms` it was a check, whose result is kept."""
+    """A call has come through: the breaker closes. `latency_ms` is kept if it is known, as the result of a check."""
     changes: dict[str, Any] = {"failures": 0, "retry_at": None, "error_reason": "", "status": Proxy.Status.WORKING}
     if latency_ms is not None:
         changes |= {"latency_ms": latency_ms, "checked_at": timezone.now()}

@@ -44,7 +44,7 @@ def _make_transport(base_url: str, proxy: avito.Proxy | None) -> avito.Transport
         proxy,
         deadline_seconds=settings.AVITO_TIMEOUT_SECONDS,
         ca_file=settings.SSL_CERT_FILE,
-        allow_address=proxies.allowed_addresses(),
+        allow_address=proxies.is_allowed,
     )
 
 

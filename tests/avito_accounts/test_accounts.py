@@ -299,7 +299,9 @@ def names(answer: requests.Response) -> list[str]:
 
 def test_lists_are_filtered_searched_and_ordered(owner: Api) -> None:
     make_account(name="Арбат", avito_user_id=101, connection_status="connected", views_today=5)
-    make_account(name="Сокол", avito_user_id=102, connection_status="error", proxy=make_proxy(status="error"), views_today=1)
+    make_account(
+        name="Сокол", avito_user_id=102, connection_status="error", proxy=make_proxy(status="error"), views_today=1
+    )
     make_account(name="арка 100%", avito_user_id=103, eternal_online_enabled=True, views_today=3)
     assert names(owner.get(ACCOUNTS)) == ["Арбат", "Сокол", "арка 100%"]
     assert names(owner.get(ACCOUNTS, search="АР")) == ["Арбат", "арка 100%"]
