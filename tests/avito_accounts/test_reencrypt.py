@@ -1,6 +1,7 @@
 """`manage.py reencrypt_secrets`: everything under the newest key, and nothing lost on the way."""
 
 import io
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,7 +108,8 @@ def test_nothing_but_the_ciphertext_changes(settings: LazySettings) -> None:
     )
 
 
-def test_an_interrupted_run_is_taken_up_by_the_next(settings: LazySettings) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_taken_up_by_the_next(settings: LazySettings, signum: signal.Signals) -> None:
     make_accounts(6)
     before = secrets()
     new_key(settings)
@@ -115,7 +117,7 @@ def test_an_interrupted_run_is_taken_up_by_the_next(settings: LazySettings) -> N
     class CtrlC(io.StringIO):
         def write(self, text: str) -> int:
             if "done" in text:
-                raise KeyboardInterrupt
+                signal.raise_signal(signum)
             return super().write(text)
 
     with pytest.raises(CommandError, match="Rows done: 2") as caught:

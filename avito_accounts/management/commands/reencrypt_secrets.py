@@ -1,10 +1,13 @@
 """`manage.py reencrypt_secrets`: every stored secret under the newest key, while the service runs."""
 
-import time
+import signal
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +24,29 @@ BUSY_SECONDS = 0.5  # between passes, for rows that somebody else was writing
 
 Change = tuple[Sealed | None, Sealed | None]
 """What a column holds and shall hold; twice None for one that stays as it is."""
+
+
+class Interrupted(Exception):
+    """Somebody asked for the end, and the present batch is written."""
+
+
+@contextmanager
+def noting_signals() -> Iterator[Event]:
+    """Ctrl-C and SIGTERM only set the event, so that no statement is torn; the second one ends the process."""
+    asked = Event()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signum, before[signum])
+
+    before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    for signum in before:
+        signal.signal(signum, note)
+    try:
+        yield asked
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @dataclass
@@ -107,8 +133,9 @@ class Command(BaseCommand):
         self.written = 0
         self.unreadable: set[tuple[str, Any, str]] = set()
         try:
-            busy = sum(self._reencrypt(table) for table in tables)
-        except KeyboardInterrupt:
+            with noting_signals() as self.asked_to_end:
+                busy = sum(self._reencrypt(table) for table in tables)
+        except Interrupted:
             raise CommandError(
                 f"Interrupted. Rows done: {self.written}. Run it again to go on.", returncode=130
             ) from None
@@ -132,7 +159,7 @@ class Command(BaseCommand):
         busy = 0
         for number in range(PASSES):
             if number and busy:
-                time.sleep(BUSY_SECONDS)
+                self.asked_to_end.wait(BUSY_SECONDS)
             written, busy = self._pass(table)
             if not written and not busy:
                 break
@@ -142,6 +169,8 @@ class Command(BaseCommand):
         written = seen = busy = 0
         total = table.stale().count()
         for batch in table.batches(self.batch):
+            if self.asked_to_end.is_set():
+                raise Interrupted
             renewed = {pk: self._new(table, pk, cipher_id, texts) for pk, cipher_id, texts in batch}
             changes = {pk: row for pk, row in renewed.items() if any(new for _, new in row)}
             done = table.write(changes) if changes else 0
