@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -47,10 +47,19 @@ REFUSED_ACCOUNTS = 3  # so many refused with no other answer between them: the w
 _background: ContextVar[bool] = ContextVar("avito_limits_background", default=False)
 
 
-@contextmanager
-def background() -> Iterator[None]:
+def background() -> AbstractContextManager[None]:
     """Calls in here wait longer, and leave a reserve to people."""
-    token = _background.set(True)
+    return _working(in_background=True)
+
+
+def at_once() -> AbstractContextManager[None]:
+    """Calls in here wait no longer than people do, though the work is background work: others wait for it."""
+    return _working(in_background=False)
+
+
+@contextmanager
+def _working(*, in_background: bool) -> Iterator[None]:
+    token = _background.set(in_background)
     try:
         yield
     finally:
@@ -286,7 +295,7 @@ class Limits:
         self,
         *,
         window_seconds: float = 60.0,
-        first_pause_seconds: float = 5.0,
+        first_pause_seconds: float = 2.0,
         longest_pause_seconds: float = 60.0,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:

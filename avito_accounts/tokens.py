@@ -324,7 +324,9 @@ def _still_opens(account: Account, authorization: Authorization) -> bool:
     """Ask Avito whether the access token lives; an answer that says neither is raised."""
     try:
         # Without `release_connection`: the lock lives in this database session.
-        avito.Client(authorization.access_token, limits.Metered(transport_for(account), account.pk)).user.me()
+        client = avito.Client(authorization.access_token, limits.Metered(transport_for(account), account.pk))
+        with limits.at_once():
+            client.user.me()
     except avito.Unauthorized:
         return False
     except avito.Forbidden:

@@ -12,6 +12,7 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from rest_framework_simplejwt.tokens import AccessToken
 
+from avito_accounts import limits
 from sandbox.server import running
 from tests.factories import authorize, make_account, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox
@@ -85,6 +86,7 @@ def avito_sandbox(_sandbox_address: str) -> Sandbox:
 @pytest.fixture
 def product(_product_address: str, avito_sandbox: Sandbox, transactional_db: None, settings: LazySettings) -> str:
     """The address of the running product, whose Avito is the sandbox."""
+    limits.reset()
     settings.PUBLIC_URL = _product_address
     settings.AVITO_API_BASE_URL = avito_sandbox.base
     settings.AVITO_OAUTH_AUTHORIZE_URL = f"{avito_sandbox.base}/oauth"

@@ -7,7 +7,7 @@ import pytest
 from django.conf import LazySettings
 
 from avito.types import ProxyType
-from avito_accounts import limits, tasks, tokens
+from avito_accounts import tasks, tokens
 from avito_accounts.models import Account, Authorization, Proxy
 from notifications.models import Notification
 from tests.conftest import Api
@@ -17,11 +17,6 @@ from tests.sandbox.driver import ALL_SCOPES, ANNA, OLEG, Sandbox
 
 ACCOUNTS = "/api/v1/accounts"
 KINDS: list[ProxyType] = ["http", "https", "socks4", "socks5"]
-
-
-@pytest.fixture(autouse=True)
-def _new_budget(product: str) -> None:
-    limits.reset()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from django.conf import LazySettings
 from django.db import connection, transaction
 
 from avito_accounts.fields import Undecryptable
-from avito_accounts.models import Account
+from avito_accounts.models import Account, Proxy
 from tests.conftest import Api
-from tests.factories import make_account
+from tests.factories import make_account, make_proxy
 
-SECRETS = {"client_id": "id-of-anna", "client_secret": "s3cret", "proxy_password": "pässwörd"}
+SECRETS = {"client_id": "id-of-änna", "client_secret": "s3cret"}
 pytestmark = pytest.mark.django_db
 
 
@@ -68,7 +68,7 @@ def test_ciphertext_moved_to_another_row_does_not_decrypt() -> None:
 
 def test_ciphertext_moved_to_another_column_does_not_decrypt() -> None:
     account = make_account(**SECRETS)
-    overwrite(account, "client_id", row(account)["proxy_password"])
+    overwrite(account, "client_id", row(account)["client_secret"])
     with pytest.raises(Undecryptable):
         _ = read(account).client_id
 
@@ -166,8 +166,10 @@ def test_rows_made_in_bulk_are_encrypted_too() -> None:
 
 
 def test_reprs_show_no_secret() -> None:
-    account = make_account(**SECRETS, proxy_type="http", proxy_host="a.example", proxy_port=80, proxy_login="u")
-    shown = repr(account) + str(account) + repr(read(account).proxy)
+    account = make_account(**SECRETS, proxy=make_proxy(login="u", password="pässwörd"))
+    proxy = Proxy.objects.get()
+    shown = repr(account) + str(account) + repr(proxy) + str(proxy) + repr(proxy.route)
+    assert "pässwörd" not in shown
     assert not any(secret in shown for secret in SECRETS.values())
 
 

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 import avito
-from avito_accounts import checks, limits, proxies, services, tokens
+from avito_accounts import checks, proxies, services, tokens
 from avito_accounts.models import Account, Proxy
 from notifications.models import Notification
 from tests.avito.loopback import serving
@@ -25,11 +25,6 @@ from tests.sandbox.driver import Sandbox
 ACCOUNTS = "/api/v1/accounts"
 PLAIN: dict[str, Any] = {"proxyType": "socks5", "proxyHost": "proxy.example", "proxyPort": 1080, "proxyLogin": "u",
                          "proxyPassword": "p"}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _new_budget(product: str) -> None:
-    limits.reset()
 
 
 def created(api: Api, name: str, **fields: Any) -> int:
@@ -249,7 +244,7 @@ def test_the_breaker_is_one_for_all_accounts_and_others_do_not_feel_it(
 def test_a_person_who_asks_for_a_check_gets_one_although_the_proxy_rests(
     owner: Api, anna: Account, proxied: Any
 ) -> None:
-    proxy, row = proxied
+    proxy, _row = proxied
     calls(anna.pk, 5)
     proxy.mode = "carry"
     assert owner.post(f"{ACCOUNTS}/{anna.pk}/check-connection").json()["proxyStatus"] == "working"

@@ -19,11 +19,6 @@ ACCOUNTS = "/api/v1/accounts"
 SEEDED = 5  # Anna's active listings
 
 
-@pytest.fixture(autouse=True)
-def _new_budget(product: str) -> None:
-    limits.reset()
-
-
 def synced(api: Api, account: Account, status: int = 200) -> Any:
     answer = api.post(f"{ACCOUNTS}/{account.pk}/sync-stats")
     assert answer.status_code == status, answer.text
@@ -164,7 +159,9 @@ def test_one_lost_batch_spoils_no_sum(owner: Api, anna: Account, avito_sandbox: 
     assert after["itemsStats"]["viewsCount"] == before["itemsStats"]["viewsCount"]
 
 
-@pytest.mark.parametrize(("status", "expected", "code"), [(500, 502, "avito_unavailable"), (403, 403, "avito_forbidden")])
+@pytest.mark.parametrize(
+    ("status", "expected", "code"), [(500, 502, "avito_unavailable"), (403, 403, "avito_forbidden")]
+)
 def test_when_nothing_succeeds_the_error_is_avitos(
     owner: Api, anna: Account, avito_sandbox: Sandbox, status: int, expected: int, code: str
 ) -> None:
