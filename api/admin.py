@@ -1,15 +1,15 @@
 """The back office's common ground: who may see what there, and the people themselves."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.admin import ModelAdmin
@@ -45,18 +45,28 @@ class RoleModelAdmin(ModelAdmin):
         return self.has_change_permission(request, obj)
 
 
-def asks_first(action: Callable[[Any, HttpRequest, int], HttpResponse]) -> Callable[..., HttpResponse]:
-    """For what a page's button does to its object: a GET shows one more button, and only its POST does the work."""
+def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "") -> Any:
+    """For what a button does: a GET shows one more button, and only its POST does the work.
+
+    For buttons of a page, whose object is shown, and of a list, for which `text` says what will happen.
+    """
+    if action is None:
+        return partial(asks_first, text=text)
 
     @wraps(action)
-    def view(page: ModelAdmin, request: HttpRequest, object_id: int) -> HttpResponse:
+    def view(page: ModelAdmin, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
+        key = () if object_id is None else (object_id,)
         if request.method == "POST":
-            return action(page, request, object_id)
+            return action(page, request, *key)
+        found = page.get_object(request, object_id) if object_id is not None else None
+        if found is None and key:
+            raise Http404
         context = {
             **page.admin_site.each_context(request),
             "title": getattr(page, action.__name__).short_description,
-            "object": get_object_or_404(page.model, pk=object_id),
-            "back": reverse(f"admin:{page.opts.app_label}_{page.opts.model_name}_change", args=[object_id]),
+            "text": text,
+            "object": found,
+            "back": reverse(admin_urlname(page.opts, "change" if key else "changelist"), args=key),  # type: ignore[arg-type]
         }
         return TemplateResponse(request, "admin/confirm.html", context)
 

@@ -27,11 +27,14 @@ DEATHS_MAX = 3
 RUNS_KEPT = timedelta(days=30)
 
 
-def start_run(kind: str, *, user: User | None) -> tuple[Run, int]:
-    """Queue all accounts; returns the run and how many of its jobs wait. While one is under way it is joined."""
+def start_run(kind: str, *, user: User | None, accounts: QuerySet[Account] | None = None) -> tuple[Run, int]:
+    """Queue these accounts, or all of them; returns the run and how many of its jobs wait.
+
+    While a run of this kind is under way it is joined.
+    """
     with transaction.atomic():
         run = _open_run(kind, user)
-        queue(kind, Account.objects.all(), run=run)
+        queue(kind, Account.objects.all() if accounts is None else accounts, run=run)
         waiting = run.jobs.filter(finished_at=None).count()
         if not waiting:
             _finish_runs()
@@ -53,7 +56,7 @@ def queue(kind: str, accounts: QuerySet[Account], *, run: Run | None = None) -> 
     rows = [Job(kind=kind, account_id=pk, run=run, due_at=now) for pk in accounts.values_list("pk", flat=True)]
     before = Job.objects.filter(kind=kind, finished_at=None)
     if run is not None:
-        before.filter(run=None).update(run=run, due_at=now)
+        before.filter(run=None, account__in=accounts.values("pk")).update(run=run, due_at=now)
     count = before.count()
     Job.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
     return before.count() - count

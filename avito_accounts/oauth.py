@@ -19,7 +19,7 @@ from django.utils.crypto import constant_time_compare
 
 import avito
 from avito import auth
-from avito_accounts import services, tokens
+from avito_accounts import audit, services, tokens
 from avito_accounts.errors import AccountNotAuthorized, AuthorizationRefused, MissingAvitoSecrets
 from avito_accounts.models import Account, Authorization, AuthorizationRequest
 
@@ -81,6 +81,7 @@ def finish(query: QueryDict, *, browser: str) -> Account:
         log.warning("oauth_refused", account_id=request.account_id, code=refused.code)
         raise
     AuthorizationRequest.objects.filter(pk=request.pk).update(outcome="success")
+    audit.note(account, "consent", user=request.user)
     log.info("oauth_connected", account_id=account.pk)
     return account
 
@@ -91,7 +92,7 @@ def _burn(states: list[str], *, browser: str) -> AuthorizationRequest:
         raise AuthorizationRefused("invalid_state")
     now = timezone.now()
     waiting = AuthorizationRequest.objects.filter(state_hash=_hash(states[0]), finished_at=None)
-    request = waiting.select_related("account").first()
+    request = waiting.select_related("account", "user").first()
     if request is None or waiting.update(finished_at=now, outcome="invalid_state") != 1:
         raise AuthorizationRefused("invalid_state")
     fresh = request.opened_at is not None and now - request.opened_at < timedelta(seconds=STATE_SECONDS)

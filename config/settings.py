@@ -267,6 +267,7 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
 }
 LOGIN_URL = reverse_lazy("admin:login")
+LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 
 
 # The API
@@ -355,7 +356,7 @@ X_FRAME_OPTIONS = "DENY"
 # The back office
 
 
-def _page(title: Any, icon: str, model: str, permission: str) -> dict[str, Any]:
+def _page(title: Any, icon: str, model: str, permission: str, *, view: str = "changelist") -> dict[str, Any]:
     """An entry of the sidebar, for those who may open it."""
 
     def allowed(request: HttpRequest) -> bool:
@@ -363,11 +364,17 @@ def _page(title: Any, icon: str, model: str, permission: str) -> dict[str, Any]:
 
         return permission in permissions_of(request.user)
 
+    def is_open(request: HttpRequest) -> bool:
+        name = (request.resolver_match and request.resolver_match.url_name) or ""
+        others = {f"{model}_changes"} - {f"{model}_{view}"}
+        return name not in others and name.startswith(f"{model}_" if view == "changelist" else f"{model}_{view}")
+
     return {
         "title": title,
         "icon": icon,
-        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "link": reverse_lazy(f"admin:{model}_{view}"),
         "permission": allowed,
+        "active": is_open,
     }
 
 
@@ -399,12 +406,15 @@ UNFOLD = {
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
+                    _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),
+                    _page(_("Bulk operations"), "playlist_add_check", "avito_accounts_run", "accounts.read"),
                 ],
             },
             {
                 "title": _("System"),
                 "separator": True,
                 "items": [
+                    _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
                     _page(_("People"), "person", "auth_user", "accounts.manage"),
                     _page(_("Periodic tasks"), "schedule", "django_celery_beat_periodictask", "accounts.manage"),
