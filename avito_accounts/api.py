@@ -1,5 +1,7 @@
 """`/accounts`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -239,10 +241,10 @@ class AccountSerializer(ModelSerializer):
             fields.get("password") or "",
         )
         if address.host != kept.get("host"):
-            try:
+            with _named("proxyHost"):
                 proxies.check_host(address.host)
-            except ValidationError as error:
-                raise serializers.ValidationError({"proxyHost": error.message}, code=error.code) from None
+        with _named("proxyLogin"):
+            proxies.check_login(address.type, address.login, address.password)
         return address
 
     def create(self, validated_data: dict[str, Any]) -> Account:
@@ -272,6 +274,15 @@ class AccountSerializer(ModelSerializer):
 
 
 KEEP: Any = object()
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """A refusal of the model's becomes one of the API's, about this field."""
+    try:
+        yield
+    except ValidationError as error:
+        raise serializers.ValidationError({field: error.message}, code=error.code) from None
 
 
 def _address_of(proxy: Proxy | None) -> proxies.Address | None:

@@ -6,6 +6,9 @@ from django.utils.translation import gettext_lazy as _
 
 import avito
 
+KEYS_REFUSED = "invalid_client"
+"""The code of an account whose own keys Avito has refused; they wait for a person."""
+
 
 class AccountUnusable(Exception):
     """Nothing was asked of Avito, since nothing could come of it."""

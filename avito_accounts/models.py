@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 import avito
+from avito_accounts.errors import KEYS_REFUSED
 from avito_accounts.fields import EncryptedTextField, cipher_id, look
 
 MASK = "********…"
@@ -119,6 +120,11 @@ class AccountQuerySet(models.QuerySet["Account"]):
     def authorized(self) -> "AccountQuerySet":
         """Accounts whose tokens work as far as we know: a living authorisation and a known number at Avito."""
         return self.filter(authorization__dead_reason="", avito_user_id__isnull=False)
+
+    def usable(self) -> "AccountQuerySet":
+        """Accounts that may reach Avito: with living tokens, or with keys of their own that Avito has not refused."""
+        has_keys = Q(authorization=None) & ~Q(client_id="") & ~Q(client_secret="")
+        return self.filter(Q(authorization__dead_reason="") | has_keys).exclude(connection_error_code=KEYS_REFUSED)
 
 
 class Account(models.Model):

@@ -34,6 +34,8 @@ OPENS_AFTER = 5
 """Failed calls in a row until the breaker opens."""
 PROBE_SECONDS = 60
 RESOLVE_SECONDS = 3
+SOCKS5_LOGIN_MAX = 127
+"""Bytes; the protocol takes 255, PySocks garbles more than these."""
 ADDRESS = frozenset({"type", "host", "port", "login", "password"})
 
 _probing: ContextVar[bool] = ContextVar("probing", default=False)
@@ -64,6 +66,12 @@ def check_host(host: str) -> None:
         raise ValidationError(_("The host's name does not resolve."), code="unknown_host") from None
     if not found or not all(map(is_allowed, found)):
         raise ValidationError(PROXY_REASONS["forbidden"], code="forbidden_host")
+
+
+def check_login(kind: str, login: str, password: str) -> None:
+    """Raise ValidationError for credentials that this kind of proxy cannot be told."""
+    if kind == Proxy.Type.SOCKS5 and max(len(login.encode()), len(password.encode())) > SOCKS5_LOGIN_MAX:
+        raise ValidationError(_("SOCKS5 takes at most 127 bytes of login and of password."), code="max_length")
 
 
 def is_allowed(address: str) -> bool:

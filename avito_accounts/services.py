@@ -7,13 +7,13 @@ from typing import TypeVar
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 import avito
 from avito.types import Owner
 from avito_accounts import jobs, news, proxies, tasks, tokens
-from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, WrongOwner
+from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, AccountUnusable, WrongOwner
 from avito_accounts.models import Account, Authorization, Job
 from doorbell import ring_on_commit
 
@@ -150,7 +150,7 @@ def _reset_connection(account: Account) -> set[str]:
 
 def keys_refused(account: Account) -> bool:
     """Avito has refused the account's own keys, and nobody has typed any since."""
-    return account.connection_error_code == tokens.KEYS_REFUSED
+    return account.connection_error_code == KEYS_REFUSED
 
 
 def delete(accounts: QuerySet[Account]) -> None:
@@ -208,12 +208,10 @@ def accounts_to_subscribe() -> QuerySet[Account]:
     One with keys of its own may have neither a token nor a number so far; those it has shown to be wrong wait for a
     person.
     """
-    has_tokens = Q(authorization__dead_reason="")
-    has_keys = Q(authorization=None) & ~Q(client_id="") & ~Q(client_secret="")
     return (
-        Account.objects.filter(has_tokens | has_keys)
+        Account.objects.usable()
         .exclude(webhook_fingerprint=webhook_fingerprint())
-        .exclude(connection_error_code__in=[*WRONG_OWNER, tokens.KEYS_REFUSED])
+        .exclude(connection_error_code__in=WRONG_OWNER)
     )
 
 

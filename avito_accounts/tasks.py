@@ -68,7 +68,7 @@ def queue_syncs() -> None:
 @shared_task(ignore_result=True)
 def queue_nightly_syncs() -> None:
     """After midnight in Moscow every account is read once, so that each day gets its last figures."""
-    jobs.queue(Job.Kind.SYNC, jobs.usable())
+    jobs.queue(Job.Kind.SYNC, Account.objects.usable())
 
 
 def _queue_due(kind: str, seconds: int, at_field: str) -> None:

@@ -22,7 +22,7 @@ import avito
 from avito import auth
 from avito.client import Sender
 from avito_accounts import limits, news, proxies
-from avito_accounts.errors import AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
+from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
 from avito_accounts.models import Account, Authorization, Proxy
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,6 @@ LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybo
 LOCK_WAIT_SECONDS = 30
 REFRESH_AHEAD_SECONDS = 300
 STORE_ATTEMPTS = 6
-KEYS_REFUSED = "invalid_client"
 
 _in_this_process: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 _asking: dict[int, tuple[int, datetime]] = {}  # per account: how many ask for a refresh, and since when

@@ -3,10 +3,10 @@
 import sys
 from types import ModuleType
 
-from bench import webhook_ack
+from bench import sync_all, webhook_ack
 from config.supervisor import Failed
 
-BENCHMARKS: dict[str, ModuleType] = {"webhook_ack": webhook_ack}
+BENCHMARKS: dict[str, ModuleType] = {"sync_all": sync_all, "webhook_ack": webhook_ack}
 
 
 def main(arguments: list[str]) -> int:

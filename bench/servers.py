@@ -46,6 +46,16 @@ class Web(Child):
         return False
 
 
+class Sandbox(Web):
+    """Avito's stand-in, as `make run` starts it."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.port = _free_port()
+        Child.__init__(
+            self, "sandbox", [sys.executable, "-u", "-m", "sandbox", "--port", str(self.port)], env=env, cwd=ROOT
+        )
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the two that are compared. `ids`: SQL for the message ids in `table`."""
@@ -91,8 +101,8 @@ def both_sides(processes: int) -> Iterator[dict[str, Side]]:
         with _connect(data_dir, "postgres") as connection:
             connection.execute("CREATE DATABASE baseline")
         ours, baseline = _our_environment(data_dir), _baseline_environment(data_dir)
-        _run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], ours)
-        _run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"], baseline)
+        run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], ours)
+        run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"], baseline)
         webs = {
             # A view that waits for its database is served faster by WSGI's threads than through Django's ASGI handler.
             "baseline": Web("baseline", "bench.baseline.wsgi:application", "wsgi", baseline, processes=processes),
@@ -125,7 +135,7 @@ def both_sides(processes: int) -> Iterator[dict[str, Side]]:
 
 def _our_environment(data_dir: Path) -> dict[str, str]:
     """A production, with a key in the address and the signature enforced."""
-    return _environment(
+    return environment(
         AVITO_DATA_DIR=str(data_dir),
         DATABASE_URL=embedded.database_url(data_dir),
         REDIS_URL=embedded.redis_url(data_dir),
@@ -142,10 +152,10 @@ def _our_environment(data_dir: Path) -> dict[str, str]:
 
 def _baseline_environment(data_dir: Path) -> dict[str, str]:
     url = embedded.database_url(data_dir).rpartition("/")[0] + "/baseline"
-    return _environment(DATABASE_URL=url, DJANGO_SETTINGS_MODULE="bench.baseline.settings")
+    return environment(DATABASE_URL=url, DJANGO_SETTINGS_MODULE="bench.baseline.settings")
 
 
-def _environment(**values: str) -> dict[str, str]:
+def environment(**values: str) -> dict[str, str]:
     """Nothing of the caller's but what a process needs to run."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
     return {**{name: os.environ[name] for name in kept if name in os.environ}, **values}
@@ -157,7 +167,7 @@ def _connect(data_dir: Path, database: str) -> psycopg.Connection[tuple[str]]:
     )
 
 
-def _run(command: list[str], env: dict[str, str]) -> None:
+def run(command: list[str], env: dict[str, str]) -> None:
     result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
     if result.returncode != 0:
         raise Failed(f"{' '.join(command[1:])} ended with status {result.returncode}:\n{result.stdout}{result.stderr}")

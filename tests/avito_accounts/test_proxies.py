@@ -271,3 +271,9 @@ def test_a_late_failure_does_not_count_against_another_address(anna: Account, pr
     row.refresh_from_db()
     assert (row.status, row.failures, row.retry_at) == ("not_checked", 0, None)
     assert row.updated_at <= timezone.now()
+
+
+def test_a_login_too_long_for_socks5_is_refused_when_saved(owner: Api) -> None:
+    answer = owner.post(ACCOUNTS, {"name": "a", **PLAIN, "proxyPassword": "п" * 64})
+    assert (answer.status_code, answer.json()["errors"][0]["attr"]) == (400, "proxyLogin")
+    assert owner.post(ACCOUNTS, {"name": "a", **PLAIN, "proxyPassword": "п" * 63}).status_code == 201

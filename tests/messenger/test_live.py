@@ -12,7 +12,7 @@ from chats import tasks
 from chats.models import Chat, Message
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
-from tests.factories import make_account, make_chat
+from tests.factories import make_account, make_chat, make_proxy
 from tests.sandbox.driver import ANNA, OLEG, Sandbox
 
 
@@ -333,7 +333,7 @@ def test_every_call_goes_through_the_accounts_proxy_and_never_around_it(
     colleague: Api, anna: Account, avito_sandbox: Sandbox, chat_id: str
 ) -> None:
     proxy = ProxyServer()
-    Account.objects.filter(pk=anna.pk).update(proxy_type="socks5", proxy_host="127.0.0.1", proxy_port=proxy.port)
+    Account.objects.filter(pk=anna.pk).update(proxy=make_proxy(type="socks5", port=proxy.port))
     assert colleague.get(base(anna)).status_code == 200
     assert {kind for kind, *_ in proxy.seen} == {"socks5"}
     make_chat(anna, avito_id=chat_id)
