@@ -13,6 +13,7 @@ from django.conf import LazySettings
 from django.db import connections
 from django.utils import timezone
 
+from avito_accounts import limits
 from avito_accounts.models import Account, Authorization
 from chats import replies, services, tasks
 from chats.models import Chat, Message
