@@ -16,7 +16,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 import avito
-from avito_accounts import checks, limits, statistics, tokens
+from avito_accounts import checks, limits, statistics
 from avito_accounts.errors import AccountUnusable, code_of
 from avito_accounts.models import Account, Job, Run
 
@@ -62,19 +62,11 @@ def queue(kind: str, accounts: QuerySet[Account], *, run: Run | None = None) -> 
     return before.count() - count
 
 
-def usable() -> QuerySet[Account]:
-    """Accounts that may reach Avito: with living tokens, or with own keys that Avito has not refused."""
-    has_keys = Q(authorization=None) & ~Q(client_id="") & ~Q(client_secret="")
-    return Account.objects.filter(Q(authorization__dead_reason="") | has_keys).exclude(
-        connection_error_code=tokens.KEYS_REFUSED
-    )
-
-
 def queue_due(kind: str, *, every: timedelta, at_field: str, share: float) -> int:
     """Queue accounts whose last time is `every` ago. Of all accounts at most `share` at once, so they stay spread."""
     late = Q(**{at_field: None}) | Q(**{f"{at_field}__lte": timezone.now() - every})
     waiting = Job.objects.filter(account=OuterRef("pk"), kind=kind, finished_at=None)
-    accounts = usable().filter(late).exclude(Exists(waiting))
+    accounts = Account.objects.usable().filter(late).exclude(Exists(waiting))
     most = max(10, round(Account.objects.count() * share))
     ids = list(accounts.order_by(F(at_field).asc(nulls_first=True)).values_list("pk", flat=True)[:most])
     return queue(kind, Account.objects.filter(pk__in=ids)) if ids else 0
