@@ -135,8 +135,8 @@ def test_a_pause_of_avitos_says_nothing_about_the_account(owner: Api, anna: Acco
 def test_every_call_goes_through_the_proxy_the_renewal_of_tokens_too(
     owner: Api, anna: Account, avito_sandbox: Sandbox, settings: LazySettings, kind: ProxyType
 ) -> None:
-    login = {} if kind == "socks4" else {"login": "us/er@", "password": "pä:ss/%"}
-    with recording_proxy(kind, **login) as proxy:
+    login, password = ("", "") if kind == "socks4" else ("us/er@", "pä:ss/%")
+    with recording_proxy(kind, login=login, password=password) as proxy:
         settings.SSL_CERT_FILE = proxy.ca_file or None
         row = through(anna, proxy)
         avito_sandbox.control("POST", "/tokens/expire", sellerId=ANNA)
