@@ -98,7 +98,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         "online",
         "balance",
         "listings",
-        "views",
+        "today",
         "figures_read",
     )
     list_filter = (ConnectionFilter, ProxyFilter, EternalOnlineFilter)
@@ -112,7 +112,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     autocomplete_fields = ("proxy",)
     readonly_fields = ("authorization_state", "proxy_address", "webhook_subscribed_at", "created_at", "updated_at")
     actions_list = ("check_all", "sync_all")
-    actions_detail = ("connect", "check_now", "sync_now", "renew_tokens")
+    actions_detail = ("connect", "check_now", "sync_now", {"title": _("More"), "items": ["renew_tokens"]})
     actions = ("check_selected", "sync_selected", "renew_tokens_of_selected")
     fieldsets = (
         (None, {"fields": (("name", "avito_user_id"), "proxy", "proxy_address")}),
@@ -175,7 +175,8 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.display(description=_("account"), ordering="name")
     def account(self, account: Account) -> SafeString:
-        return shown.noted(account.name, account.avito_user_id and f"№ {account.avito_user_id}")
+        number = f"№ {account.avito_user_id}" if account.avito_user_id else ""
+        return shown.noted(account.name, number, wide=True)
 
     @admin.display(description=_("connection"), ordering="connection_status")
     def connection(self, account: Account) -> SafeString:
@@ -190,14 +191,11 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         proxy = account.proxy
         if proxy is None:
             return shown.noted(shown.proxy_label(None))
-        note = shown.proxy_reason(proxy) or shown.latency(proxy.latency_ms)
-        return shown.noted(
-            shown.proxy_label(proxy), " · ".join(filter(None, (shown.proxy_place(proxy), note))), wide=True
-        )
+        return shown.noted(shown.proxy_label(proxy), overview.proxy_note(proxy))
 
     @admin.display(description=_("online"), ordering="last_online_at")
     def online(self, account: Account) -> SafeString:
-        return shown.noted(overview.online_label(account), overview.online_note(account), wide=True)
+        return shown.noted(overview.online_label(account), overview.online_since(account))
 
     @admin.display(description=_("balance"), ordering="balance_real")
     def balance(self, account: Account) -> SafeString:
@@ -207,13 +205,14 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     def listings(self, account: Account) -> str:
         return shown.number(account.ads_count)
 
-    @admin.display(description=_("views today"), ordering="views_today")
-    def views(self, account: Account) -> SafeString:
-        contacts = account.contacts_today
-        note = "" if contacts is None else _("contacts: %(count)s") % {"count": shown.number(contacts)}
-        return shown.noted(shown.number(account.views_today), note)
+    @admin.display(description=_("today"), ordering="views_today")
+    def today(self, account: Account) -> SafeString | str:
+        if account.views_today is None:
+            return shown.NOTHING
+        views = _("views: %(count)s") % {"count": shown.number(account.views_today)}
+        return shown.noted(views, _("contacts: %(count)s") % {"count": shown.number(account.contacts_today)})
 
-    @admin.display(description=_("figures read"), ordering="last_sync_at")
+    @admin.display(description=_("figures"), ordering="last_sync_at")
     def figures_read(self, account: Account) -> SafeString:
         return shown.noted(shown.ago(account.last_sync_at), overview.read_in_part(account))
 

@@ -75,10 +75,10 @@ class ProxyAdmin(trail.HistoryMixin, RoleModelAdmin):
     actions_detail = ("check_now",)
     actions = ("check_selected",)
     fieldsets = (
-        (_("State"), {"fields": (("state", "latency", "checked"), "accounts_list")}),
+        (_("State"), {"fields": ("state", ("latency", "checked"), "accounts_list")}),
         (
             _("Address"),
-            {"fields": (("type", "host", "port"), "login", ("new_password", "forget_password"), "note", "is_kept")},
+            {"fields": ("type", ("host", "port"), "login", ("new_password", "forget_password"), "note", "is_kept")},
         ),
     )
 

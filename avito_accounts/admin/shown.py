@@ -44,11 +44,11 @@ def label(colour: str, text: Any, hint: str = "") -> str:
 
 
 def noted(shown: Any, note: Any = "", *, wide: bool = False) -> SafeString:
-    """Something with a smaller line below it, if there is one; `wide` for sentences."""
-    if not note:
-        return format_html("<div>{}</div>", shown)
+    """Something with a smaller line below it, if there is one; `wide` for what may fill several lines."""
     shape = "whitespace-normal break-words max-w-sm" if wide else "whitespace-nowrap"
-    return format_html('<div>{}<p class="text-xs text-base-500 mt-1 {}">{}</p></div>', shown, shape, note)
+    room = "min-width: 11rem" if wide and note else ""
+    below = format_html('<p class="text-xs text-base-500 mt-1">{}</p>', note) if note else ""
+    return format_html('<div class="{}" style="{}">{}{}</div>', shape, room, shown, below)
 
 
 def link(href: str, text: Any) -> SafeString:
@@ -83,7 +83,7 @@ def connection_label(account: Account) -> str:
 def proxy_label(proxy: Proxy | None) -> str:
     if proxy is None:
         return label("default", _("no proxy"))
-    return label(PROXY_COLOURS[proxy.status], proxy.get_status_display())
+    return label(PROXY_COLOURS[proxy.status], proxy.get_status_display(), proxy_reason(proxy))
 
 
 def proxy_place(proxy: Proxy) -> str:
