@@ -93,7 +93,7 @@ class Balance:
 
 def _roubles(source: dict[str, Any], key: str) -> Decimal:
     value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 10**15:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 10**12:
         raise Unreadable(f"{key}: not a sum of money")
     return Decimal(str(value))
 

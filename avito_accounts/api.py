@@ -125,6 +125,8 @@ class AccountSerializer(ModelSerializer):
     online_error = serializers.SerializerMethodField()
     online_method = serializers.SerializerMethodField()
     balance = serializers.SerializerMethodField()
+    views_today = serializers.IntegerField(source="views_of_today", read_only=True, allow_null=True)
+    contacts_today = serializers.IntegerField(source="contacts_of_today", read_only=True, allow_null=True)
 
     class Meta:
         model = Account
@@ -224,6 +226,8 @@ class AccountSerializer(ModelSerializer):
         current = self.instance.proxy if self.instance else None
         kept = {name: look(current, name) for name in proxies.Address._fields} if current else {}
         fields = {**kept, **given}
+        if fields == kept:  # also when the password cannot be read: it stays as it is
+            return KEEP  # type: ignore[no-any-return]
         if not fields.get("type"):
             if "type" not in given and any(given.values()):
                 raise serializers.ValidationError({"proxyType": _("A proxy needs a type.")})
@@ -231,7 +235,7 @@ class AccountSerializer(ModelSerializer):
         for name in ("host", "port"):
             if not fields.get(name):
                 raise serializers.ValidationError({camelize(f"proxy_{name}"): _("A proxy needs a host and a port.")})
-        if fields.get("password") is None and "password" in fields and fields != kept:
+        if fields.get("password") is None and "password" in fields:
             raise serializers.ValidationError({"proxyPassword": words("secrets_unreadable")})
         address = proxies.Address(
             fields["type"],
@@ -565,8 +569,13 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
     def sync_stats(self, request: Request, pk: str) -> Response:
         """Reads balance, listings and statistics now. What Avito's limits hold up is read by a worker soon after."""
         account = self.get_object()
-        synced = statistics.sync(account, with_owner=True)
-        if any(isinstance(error, avito.RateLimited) for error in synced.failures.values()):
+        try:
+            synced = statistics.sync(account, with_owner=True)
+            is_paused = any(isinstance(error, avito.RateLimited) for error in synced.failures.values())
+        except avito.RateLimited:
+            jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk))
+            raise
+        if is_paused:
             jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk))
         result = {
             "balance": AccountSerializer().get_balance(account),

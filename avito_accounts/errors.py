@@ -77,6 +77,7 @@ PROXY_REASONS: dict[str, Any] = {
     "timeout": _("the proxy did not answer in time; ask its provider, or choose another one"),
     "protocol": _("what answers there does not speak this kind of proxy; check type and port"),
     "forbidden": _("the proxy's host leads into a private or reserved network, which is not allowed"),
+    "unreadable": _("no key in FIELD_ENCRYPTION_KEYS opens the proxy's password; give back the key, or type it again"),
 }
 """What each `ProxyFailed.reason` means to the person who can do something about it."""
 

@@ -13,9 +13,12 @@ import structlog
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Now
 from django.utils import timezone
 
 import avito
+import doorbell
 from avito_accounts import checks, limits, statistics
 from avito_accounts.errors import AccountUnusable, code_of
 from avito_accounts.models import Account, Job, Run
@@ -24,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 60
 DEATHS_MAX = 3
+PUT_OFFS_MAX = 12
+PUT_OFF_SECONDS_MAX = 300
 RUNS_KEPT = timedelta(days=30)
 FRESH = timedelta(minutes=2)
 """Figures that are younger are not read again by themselves."""
@@ -36,7 +41,8 @@ def start_run(kind: str, *, user: User | None, accounts: QuerySet[Account] | Non
     """
     with transaction.atomic():
         run = _open_run(kind, user)
-        queue(kind, Account.objects.all() if accounts is None else accounts, run=run)
+        asked = Account.objects.all() if accounts is None else accounts
+        queue(kind, asked.exclude(pk__in=run.jobs.values("account")), run=run)
         waiting = run.jobs.filter(finished_at=None).count()
         if not waiting:
             _finish_runs()
@@ -78,17 +84,17 @@ def queue_due(kind: str, *, every: timedelta, at_field: str, share: float) -> in
 
 
 def work() -> None:
-    """One lane: do waiting jobs, one after the other, until there is none."""
-    while (job := claim()) is not None:
+    """One lane: do waiting jobs, one after the other, until there is none or the worker is to stop."""
+    while not doorbell.stopping.is_set() and (job := claim()) is not None:
         _do(job)
 
 
 def claim() -> Job | None:
     """Take the next job: those that a person waits for first. Jobs of workers that died come back here."""
-    now = timezone.now()
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
+    # Leases are told by the clock of the database: those of the workers' hosts may differ.
+    free = Q(claimed_until=None) | Q(claimed_until__lt=Now())
     with transaction.atomic():
-        waiting = Job.objects.filter(free, finished_at=None, due_at__lte=now)
+        waiting = Job.objects.filter(free, finished_at=None, due_at__lte=Now())
         job = (
             waiting.order_by(F("run").asc(nulls_last=True), "due_at", "id")
             .select_for_update(skip_locked=True, of=("self",))
@@ -97,9 +103,13 @@ def claim() -> Job | None:
         if job is None:
             return None
         job.deaths += job.claimed_until is not None
-        job.claim, job.claimed_until = job.claim + 1, now + timedelta(seconds=LEASE_SECONDS)
-        job.save(update_fields=["deaths", "claim", "claimed_until"])
+        job.claim += 1
+        Job.objects.filter(pk=job.pk).update(deaths=job.deaths, claim=job.claim, claimed_until=_lease_end())
     return job
+
+
+def _lease_end() -> CombinedExpression:
+    return Now() + timedelta(seconds=LEASE_SECONDS)
 
 
 def _do(job: Job) -> None:
@@ -132,7 +142,7 @@ def _is_fresh(account: Account, job: Job) -> bool:
 
 
 def _check(account: Account) -> str:
-    check = checks.check_connection(account)
+    check = checks.check_connection(account, by_person=False)
     if isinstance(check.error, avito.RateLimited):
         raise check.error
     return code_of(check.error) if check.error else ""
@@ -157,7 +167,7 @@ def _holding(job: Job) -> Iterator[None]:
     def hold() -> None:
         while not done.wait(LEASE_SECONDS / 3):
             try:
-                _mine(job).update(claimed_until=timezone.now() + timedelta(seconds=LEASE_SECONDS))
+                _mine(job).update(claimed_until=_lease_end())
             except Exception as error:  # the database may be away: try again while there is time
                 log.warning("job_not_held", job_id=job.pk, error=type(error).__name__)
             finally:
@@ -177,17 +187,20 @@ def _mine(job: Job) -> QuerySet[Job]:
 
 
 def _put_off(job: Job, seconds: int) -> None:
-    later = timezone.now() + timedelta(seconds=min(seconds, 300))
-    _mine(job).update(due_at=later, claimed_until=None)
+    """Avito asked for a pause: later, but not for ever."""
+    if job.put_offs >= PUT_OFFS_MAX:
+        _finish(job, "avito_rate_limited")
+        return
+    later = timezone.now() + timedelta(seconds=min(seconds, PUT_OFF_SECONDS_MAX))
+    _mine(job).update(due_at=later, claimed_until=None, put_offs=job.put_offs + 1)
 
 
 def _finish(job: Job, code: str) -> None:
     """Write the outcome; a job that nobody watches is simply gone."""
     if job.run_id is None and _mine(job).filter(run=None).delete()[0]:
         return
-    with transaction.atomic():
-        if _mine(job).update(finished_at=timezone.now(), claimed_until=None, error_code=code):
-            _finish_runs()
+    if _mine(job).update(finished_at=timezone.now(), claimed_until=None, error_code=code):
+        _finish_runs()  # after the job's own commit: who adds jobs to the run holds it and waits for the job
 
 
 def _finish_runs() -> None:

@@ -1,7 +1,10 @@
 """Accounts at Avito, their proxies and figures, the tokens that open them, and the work that waits for them."""
 
 import re
-from datetime import datetime
+import time
+import zoneinfo
+from datetime import date, datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -18,7 +21,14 @@ from avito_accounts.errors import KEYS_REFUSED
 from avito_accounts.fields import EncryptedTextField, cipher_id, look
 
 MASK = "********…"
+PROXY_TRUSTED_SECONDS = 3.0
+MOSCOW = zoneinfo.ZoneInfo("Europe/Moscow")
 BIGINT_MAX = 2**63 - 1
+
+
+def moscow_today() -> date:
+    """The day in Moscow, which is Avito's own."""
+    return datetime.now(MOSCOW).date()
 
 
 def validate_proxy_host(value: str) -> None:
@@ -117,7 +127,15 @@ _NOT_IN_HISTORY = [
     *("connection_status", "connection_error_code", "connection_error_detail", "connection_checked_at"),
     *("is_online", "online_method", "last_online_at", "online_error_code", "online_error_detail"),
     *("balance_real", "balance_bonus", "ads_count", "views_count", "contacts_count", "views_today", "contacts_today"),
-    *("last_sync_at", "sync_tried_at", "sync_failures", "webhook_fingerprint", "webhook_subscribed_at"),
+    *(
+        "stats_on",
+        "connection_failures",
+        "last_sync_at",
+        "sync_tried_at",
+        "sync_failures",
+        "webhook_fingerprint",
+        "webhook_subscribed_at",
+    ),
 ]
 """Secrets, and what Avito tells rather than a person."""
 
@@ -135,6 +153,8 @@ class AccountQuerySet(models.QuerySet["Account"]):
 
 class Account(models.Model):
     """One account at Avito, with its own tokens and its own proxy."""
+
+    read_at: float = 0.0
 
     class ConnectionStatus(models.TextChoices):
         NOT_CHECKED = "not_checked", _("not checked")
@@ -176,6 +196,7 @@ class Account(models.Model):
     connection_error_code = models.CharField(max_length=50, blank=True, default="")
     connection_error_detail = models.TextField(blank=True, default="")
     connection_checked_at = models.DateTimeField(_("connection checked"), null=True, blank=True)
+    connection_failures = models.PositiveSmallIntegerField(default=0, help_text="checks that failed in a row")
     is_online = models.BooleanField(_("online"), default=False)
     online_method = models.CharField(max_length=8, blank=True, default="")
     last_online_at = models.DateTimeField(null=True, blank=True)
@@ -184,10 +205,11 @@ class Account(models.Model):
     balance_real = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
     balance_bonus = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
     ads_count = models.PositiveIntegerField(null=True, blank=True)
-    views_count = models.PositiveIntegerField(null=True, blank=True)
-    contacts_count = models.PositiveIntegerField(null=True, blank=True)
-    views_today = models.PositiveIntegerField(null=True, blank=True)
-    contacts_today = models.PositiveIntegerField(null=True, blank=True)
+    views_count = models.PositiveBigIntegerField(null=True, blank=True)
+    contacts_count = models.PositiveBigIntegerField(null=True, blank=True)
+    views_today = models.PositiveBigIntegerField(null=True, blank=True)
+    contacts_today = models.PositiveBigIntegerField(null=True, blank=True)
+    stats_on = models.DateField(null=True, blank=True, help_text="the Moscow day that `today` was")
     last_sync_at = models.DateTimeField(_("figures read"), null=True, blank=True)
     sync_tried_at = models.DateTimeField(null=True, blank=True)
     sync_failures = models.JSONField(
@@ -218,6 +240,28 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any) -> "Account":
+        account = super().from_db(db, field_names, values)
+        account.read_at = time.monotonic()
+        return account
+
+    def with_present_proxy(self) -> "Account":
+        """The account, its proxy read again if it was read a while ago: work that takes long must not miss a change."""
+        if time.monotonic() - self.read_at > PROXY_TRUSTED_SECONDS and self.pk is not None:
+            self.refresh_from_db(fields=["proxy"])
+            self.read_at = time.monotonic()
+        return self
+
+    @property
+    def views_of_today(self) -> int | None:
+        """Null once the Moscow day is over for which they were read."""
+        return self.views_today if self.stats_on == moscow_today() else None
+
+    @property
+    def contacts_of_today(self) -> int | None:
+        return self.contacts_today if self.stats_on == moscow_today() else None
 
     @property
     def has_own_keys(self) -> bool:
@@ -295,9 +339,9 @@ class DailyStats(models.Model):
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="daily_stats")
     date = models.DateField(_("date"))
-    views = models.PositiveIntegerField(_("views"), null=True, blank=True)
-    contacts = models.PositiveIntegerField(_("contacts"), null=True, blank=True)
-    favorites = models.PositiveIntegerField(_("favourites"), null=True, blank=True)
+    views = models.PositiveBigIntegerField(_("views"), null=True, blank=True)
+    contacts = models.PositiveBigIntegerField(_("contacts"), null=True, blank=True)
+    favorites = models.PositiveBigIntegerField(_("favourites"), null=True, blank=True)
     ads_count = models.PositiveIntegerField(_("active listings"), null=True, blank=True)
     balance_real = models.DecimalField(_("balance"), max_digits=14, decimal_places=2, null=True, blank=True)
     balance_bonus = models.DecimalField(_("bonus"), max_digits=14, decimal_places=2, null=True, blank=True)
@@ -367,6 +411,7 @@ class Job(models.Model):
     due_at = models.DateTimeField(_("due"), default=timezone.now)
     claim = models.PositiveIntegerField(default=0, help_text="grows with every worker that takes the job")
     claimed_until = models.DateTimeField(null=True)
+    put_offs = models.PositiveSmallIntegerField(default=0, help_text="how often Avito asked for a pause")
     deaths = models.PositiveSmallIntegerField(
         default=0, help_text="workers that took the job and were not heard of again"
     )

@@ -4,7 +4,7 @@ A proxy that fails is never gone around. After a few failures in a row its break
 one probe a minute, until one comes back. The state is the row's, so all processes share it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 import avito
 from avito import addresses
+from avito.client import Sender
 from avito.errors import ProxyReason
 from avito.protocol import Request, Response
 from avito.transport import resolve
@@ -79,13 +80,16 @@ def is_allowed(address: str) -> bool:
     return settings.PROXY_ALLOW_PRIVATE or addresses.is_public(address)
 
 
-def chosen(address: Address) -> Proxy:
-    """The row of this very proxy, made if there is none. In a transaction: the row stays until it ends."""
-    same = Proxy.objects.select_for_update().filter(
-        type=address.type, host=address.host, port=address.port, login=address.login
-    )
-    for proxy in same.order_by("id"):
-        if look(proxy, "password") == address.password:
+def chosen(address: Address, *, leaving: int | None = None) -> Proxy:
+    """The row of this very proxy, made if there is none. In a transaction: the row stays until it ends.
+
+    `leaving`: the proxy that the account has had. It is locked as well, in one order with all others, so that two
+    accounts that swap their proxies do not block each other.
+    """
+    same = Q(type=address.type, host=address.host, port=address.port, login=address.login)
+    for proxy in Proxy.objects.select_for_update().filter(same | Q(pk=leaving or 0)).order_by("id"):
+        found = (proxy.type, proxy.host, proxy.port, proxy.login, look(proxy, "password"))
+        if found == address:
             return proxy
     return Proxy.objects.create(**address._asdict())
 
@@ -127,25 +131,46 @@ def probing() -> Iterator[None]:
 
 
 class Guarded:
-    """A transport behind the breaker of its proxy."""
+    """A sender behind the breaker of a proxy.
 
-    def __init__(self, transport: avito.Transport, proxy: Proxy) -> None:
+    `sender` sends through `transport`, perhaps after waiting. `before_sending` is called when the database was asked:
+    the place to give its connection back.
+    """
+
+    def __init__(
+        self,
+        transport: avito.Transport,
+        proxy: Proxy,
+        *,
+        sender: Sender | None = None,
+        before_sending: Callable[[], object] | None = None,
+    ) -> None:
         self._transport, self._proxy = transport, proxy
+        self._sender = sender or transport
+        self._release = before_sending or (lambda: None)
 
     def __repr__(self) -> str:
         return repr(self._transport)
 
     def send(self, request: Request, *, deadline_seconds: float | None = None) -> Response:
-        admit(self._proxy)
+        if self._proxy.retry_at is not None:
+            admit(self._proxy)
+            self._release()
         try:
-            response = self._transport.send(request, deadline_seconds=deadline_seconds)
+            response = self._sender.send(request, deadline_seconds=deadline_seconds)
         except avito.AvitoError as error:
             if reason := blame(error, self._transport):
                 failed(self._proxy, reason)
             raise
         if self._proxy.failures or self._proxy.retry_at or self._proxy.status == Proxy.Status.ERROR:
             worked(self._proxy)
+            self._release()
         return response
+
+
+def is_resting(error: Exception) -> bool:
+    """Nothing was sent: the breaker is open."""
+    return isinstance(error, avito.ProxyFailed) and error.retry_after_seconds is not None
 
 
 def blame(error: Exception, transport: avito.Transport) -> ProxyReason | None:
@@ -162,7 +187,7 @@ def blame(error: Exception, transport: avito.Transport) -> ProxyReason | None:
 
 
 def admit(proxy: Proxy) -> None:
-    """Return if a call may go through the proxy now; raise ProxyFailed while its breaker is open."""
+    """Return if a call may go through the proxy now; raise ProxyFailed, with the time to wait, while it rests."""
     if proxy.retry_at is None or _probing.get():
         return
     proxy.refresh_from_db(fields=["retry_at", "error_reason", "failures", "status"])
@@ -204,24 +229,31 @@ def worked(proxy: Proxy, *, latency_ms: int | None = None) -> None:
     changes: dict[str, Any] = {"failures": 0, "retry_at": None, "error_reason": "", "status": Proxy.Status.WORKING}
     if latency_ms is not None:
         changes |= {"latency_ms": latency_ms, "checked_at": timezone.now()}
-    _set(proxy, changes)
+    if not _set(proxy, changes):
+        return
     news.proxy_returned(proxy)
     if had_fallen:  # what its accounts could not do, they may be able to do now
         jobs.queue(Job.Kind.CHECK, proxy.accounts.filter(connection_error_code="proxy_failed"))
 
 
-def check_failed(proxy: Proxy, reason: str) -> None:
-    """A check has failed: that is known now, whatever the breaker has counted."""
-    now = timezone.now()
-    _set(proxy, {"status": Proxy.Status.ERROR, "error_reason": reason, "checked_at": now, "latency_ms": None})
-    news.proxy_fell(proxy, reason)
+def check_failed(proxy: Proxy, reason: str, *, is_certain: bool = True) -> None:
+    """A check has failed. People are told at once if they have asked, else when it happens again."""
+    changes = {
+        "status": Proxy.Status.ERROR,
+        "error_reason": reason,
+        "checked_at": timezone.now(),
+        "latency_ms": None,
+    }
+    was_fallen = proxy.status == Proxy.Status.ERROR
+    if _set(proxy, changes) and (is_certain or was_fallen):
+        news.proxy_fell(proxy, reason)
 
 
-def _set(proxy: Proxy, changes: dict[str, Any]) -> None:
-    """Write down what was found, unless the proxy has another address by now."""
+def _set(proxy: Proxy, changes: dict[str, Any]) -> bool:
+    """Write down what was found, unless the proxy is gone, or has another address by now."""
     for name, value in changes.items():
         setattr(proxy, name, value)
-    Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at).update(**changes)
+    return Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at).update(**changes) == 1
 
 
 def due_for_a_check() -> Any:
@@ -230,6 +262,12 @@ def due_for_a_check() -> Any:
     stale = Q(checked_at=None) | Q(checked_at__lt=now - timedelta(seconds=settings.AVITO_CHECK_SECONDS))
     fallen = Q(status=Proxy.Status.ERROR) & Q(checked_at__lt=now - timedelta(seconds=PROBE_SECONDS))
     return Proxy.objects.filter(stale | fallen, accounts__isnull=False).distinct()
+
+
+def claim_check(proxy: Proxy) -> bool:
+    """Be the only one of all processes who checks a proxy that is due."""
+    same = Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at, checked_at=proxy.checked_at)
+    return same.update(checked_at=timezone.now()) == 1
 
 
 def _reason(word: str) -> ProxyReason:

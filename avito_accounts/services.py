@@ -39,7 +39,7 @@ def call(account: Account, use: Callable[[avito.Client], T]) -> T:
 
 
 def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
-    token = tokens.access_token(account)
+    token = tokens.at_hand(account) or tokens.access_token(account)
     client = tokens.client_for(account, token)
     tokens.release_connection()
     try:
@@ -50,6 +50,7 @@ def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
     except avito.Unauthorized:
         pass
     client = tokens.client_for(account, tokens.access_token(account, rejected=token))
+    account._state.fields_cache.pop("authorization", None)  # another one by now
     tokens.release_connection()
     try:
         return use(client)
@@ -117,9 +118,9 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
     if changed & KEYS:  # the history shows that they changed, not what they are
         account._change_reason = ", ".join(sorted(changed & KEYS))  # type: ignore[attr-defined]
     with transaction.atomic():
-        if proxy_address is not None:
-            account.proxy = proxies.chosen(proxy_address)
         leaves = _proxy_of(account) if "proxy" in changed and not is_new else None
+        if proxy_address is not None:
+            account.proxy = proxies.chosen(proxy_address, leaving=leaves)
         account.save(update_fields=None if is_new else written)
         if leaves != account.proxy_id:
             proxies.forget_unused(leaves)

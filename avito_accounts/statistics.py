@@ -1,6 +1,5 @@
 """Figures of an account: what it has, what its listings do, day by day. Days are Moscow's, as Avito's own are."""
 
-import zoneinfo
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,19 +8,20 @@ from typing import Any, TypeVar
 
 import structlog
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 import avito
+from avito.items import PAGES_MAX
 from avito.statistics import DAYS_MAX, IDS_MAX
 from avito.types import Balance, DayStatistics, Owner
 from avito_accounts import services
-from avito_accounts.errors import AccountUnusable, code_of, text_of, words
-from avito_accounts.models import Account, DailyStats
+from avito_accounts.errors import AccountUnusable, WrongOwner, code_of, text_of, words
+from avito_accounts.models import Account, DailyStats, moscow_today
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-MOSCOW = zoneinfo.ZoneInfo("Europe/Moscow")
 DAYS = 30
 """Days that `views_count` and `contacts_count` cover, with today."""
 ROWS_PER_CALL = IDS_MAX * 60
@@ -30,9 +30,7 @@ ROWS_PER_CALL = IDS_MAX * 60
 COUNTERS = ("views", "contacts", "favorites")
 
 
-def today() -> date:
-    """The Moscow day."""
-    return datetime.now(MOSCOW).date()
+today = moscow_today
 
 
 @dataclass
@@ -40,6 +38,7 @@ class Synced:
     """What one synchronisation has read. Parts that failed are None, and `failures` says why."""
 
     at: datetime
+    today: date
     owner: Owner | None = None
     balance: Balance | None = None
     listings: tuple[int, ...] | None = None
@@ -57,10 +56,12 @@ def sync(account: Account, *, with_owner: bool = False, with_missed_days: bool =
     `with_owner`: ask for the profile as well, one call more. `with_missed_days`: read back to the first day without
     figures, too. Raises what the first part raised if none succeeded: AvitoError, AccountUnusable.
     """
-    now, since = timezone.now(), first_missed_day(account) if with_missed_days else _window_start()
-    Account.objects.filter(pk=account.pk).update(sync_tried_at=now)
+    synced = Synced(timezone.now(), today())
+    since = first_missed_day(account, synced.today) if with_missed_days else _window_start(synced.today)
+    Account.objects.filter(pk=account.pk).update(sync_tried_at=synced.at)
+    if account.connection_error_code in services.WRONG_OWNER:  # the figures would be another profile's
+        raise WrongOwner(account.connection_error_code)
     user_id = services.user_id(account)
-    synced = Synced(now)
     read = _Reader(synced)
     if with_owner:
         synced.owner = read("accountInfo", lambda: services.identify(account))
@@ -68,7 +69,7 @@ def sync(account: Account, *, with_owner: bool = False, with_missed_days: bool =
     synced.listings = read("items", lambda: active_listings(account))
     if synced.listings is not None:
         ids = synced.listings
-        synced.days = read("stats", lambda: daily_sums(account, user_id, ids, since))
+        synced.days = read("stats", lambda: daily_sums(account, user_id, ids, since, synced.today))
     else:
         synced.failures["stats"] = synced.failures["items"]
     if (synced.owner, synced.balance, synced.listings) == (None, None, None):
@@ -96,13 +97,22 @@ class _Reader:
 
 
 def active_listings(account: Account) -> tuple[int, ...]:
-    """The ids of all active listings, over all pages."""
-    return services.call(account, lambda client: tuple(listing.id for listing in client.items.iter_all()))
+    """The ids of all active listings, over all pages. Each page is a call of its own: reading them may take minutes.
+
+    One that moves between pages meanwhile may be missed; the next synchronisation finds it.
+    """
+    found: dict[int, None] = {}
+    for number in range(1, PAGES_MAX + 1):
+        page = services.call(account, lambda client, number=number: client.items.page(page=number))  # type: ignore[misc]
+        new = {listing.id: None for listing in page.listings if listing.id not in found}
+        found |= new
+        if page.is_last or not new:
+            break
+    return tuple(found)
 
 
-def daily_sums(account: Account, user_id: int, ids: Sequence[int], since: date) -> list[DayStatistics]:
-    """What all listings together brought on each day from `since` to today; a day of which nothing is said is zero."""
-    until = today()
+def daily_sums(account: Account, user_id: int, ids: Sequence[int], since: date, until: date) -> list[DayStatistics]:
+    """What all listings together brought on each day, both ends included; a day of which nothing is said is zero."""
     if not ids:
         return [DayStatistics(until, 0, 0, 0)]
     sums: defaultdict[date, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -133,19 +143,19 @@ def _days(since: date, until: date) -> Iterable[date]:
     return (since + timedelta(days=number) for number in range((until - since).days + 1))
 
 
-def _window_start() -> date:
-    return today() - timedelta(days=DAYS - 1)
+def _window_start(until: date) -> date:
+    return until - timedelta(days=DAYS - 1)
 
 
-def first_missed_day(account: Account) -> date:
+def first_missed_day(account: Account, until: date) -> date:
     """The earliest day that Avito still knows and we do not; at the latest the first of the usual window."""
-    earliest = today() - timedelta(days=DAYS_MAX - 1)
+    earliest, latest = until - timedelta(days=DAYS_MAX - 1), _window_start(until)
     known = set(
         DailyStats.objects.filter(account=account, date__gte=earliest, views__isnull=False).values_list(
             "date", flat=True
         )
     )
-    return next((day for day in _days(earliest, _window_start()) if day not in known), _window_start())
+    return next((day for day in _days(earliest, latest) if day not in known), latest)
 
 
 def _keep(account: Account, synced: Synced) -> None:
@@ -159,17 +169,19 @@ def _keep(account: Account, synced: Synced) -> None:
     if synced.listings is not None:
         changes["ads_count"] = len(synced.listings)
     if synced.days is not None:
-        changes |= _totals(synced.days)
-    Account.objects.filter(pk=account.pk).update(**changes)
+        changes |= _totals(synced.days, synced.today)
     for name, value in changes.items():
         setattr(account, name, value)
-    _keep_days(account, synced)
+    # A reading that began before the last one that was kept comes too late; an account may be gone, too.
+    older = Q(last_sync_at=None) | Q(last_sync_at__lte=synced.at)
+    if Account.objects.filter(older, pk=account.pk).update(**changes):
+        _keep_days(account, synced)
 
 
-def _totals(days: Sequence[DayStatistics]) -> dict[str, int]:
-    now, start = today(), _window_start()
-    window = [day for day in days if day.date >= start]
+def _totals(days: Sequence[DayStatistics], now: date) -> dict[str, Any]:
+    window = [day for day in days if day.date >= _window_start(now)]
     return {
+        "stats_on": now,
         "views_count": sum(day.views for day in window),
         "contacts_count": sum(day.contacts for day in window),
         "views_today": sum(day.views for day in window if day.date == now),
@@ -179,8 +191,8 @@ def _totals(days: Sequence[DayStatistics]) -> dict[str, int]:
 
 def _keep_days(account: Account, synced: Synced) -> None:
     rows: dict[date, list[Any]] = {day.date: [day.views, day.contacts, day.favorites] for day in synced.days or ()}
-    now = rows.setdefault(today(), [None, None, None])
-    now += [
+    today_row = rows.setdefault(synced.today, [None, None, None])
+    today_row += [
         None if synced.listings is None else len(synced.listings),
         None if synced.balance is None else synced.balance.real,
         None if synced.balance is None else synced.balance.bonus,
@@ -195,7 +207,7 @@ KEEP_DAYS = """
 INSERT INTO avito_accounts_dailystats AS kept
     (account_id, date, views, contacts, favorites, ads_count, balance_real, balance_bonus)
 SELECT %s, * FROM unnest(
-    %s::date[], %s::int[], %s::int[], %s::int[], %s::int[], %s::numeric[], %s::numeric[])
+    %s::date[], %s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::numeric[], %s::numeric[])
 ON CONFLICT (account_id, date) DO UPDATE SET
     views = GREATEST(kept.views, excluded.views),
     contacts = GREATEST(kept.contacts, excluded.contacts),

@@ -1,15 +1,20 @@
 """Doors for Celery. Each may run twice, or late, without harm."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 
 from avito_accounts import checks, jobs, limits, proxies, services, tokens
-from avito_accounts.models import Account, AuthorizationRequest, Job
+from avito_accounts.models import Account, AuthorizationRequest, Job, Proxy
 from doorbell import ring
 
+PROXIES_AT_ONCE, PROXY_HANDS = 64, 16
+SHORT_PATIENCE_SECONDS = 5
+"""For calls within Celery's own threads, which replies to buyers need."""
 TICK_SECONDS = 60
 """How often the beat calls `queue_checks` and `queue_syncs`."""
 
@@ -19,7 +24,7 @@ def subscribe_webhook(account_id: int) -> None:
     """Subscribe one account's webhook at Avito; the sweep below tries again what fails here."""
     account = Account.objects.filter(pk=account_id).first()
     if account is not None:
-        with limits.background():
+        with limits.background(SHORT_PATIENCE_SECONDS):
             services.try_quietly(services.subscribe_webhook, account)
 
 
@@ -53,10 +58,8 @@ def forget_old_authorization_requests() -> None:
 
 @shared_task(ignore_result=True)
 def queue_checks() -> None:
-    """Queue the accounts whose last check is long ago, and ring for such proxies."""
+    """Queue the accounts whose last check is long ago."""
     _queue_due(Job.Kind.CHECK, settings.AVITO_CHECK_SECONDS, "connection_checked_at")
-    for proxy_id in proxies.due_for_a_check().values_list("pk", flat=True):
-        ring(check_proxy, proxy_id)
 
 
 @shared_task(ignore_result=True)
@@ -77,14 +80,6 @@ def _queue_due(kind: str, seconds: int, at_field: str) -> None:
 
 
 @shared_task(ignore_result=True)
-def check_proxy(proxy_id: int) -> None:
-    proxy = proxies.due_for_a_check().filter(pk=proxy_id).first()
-    if proxy is not None:
-        with limits.background():
-            checks.check_proxy(proxy)
-
-
-@shared_task(ignore_result=True)
 def tidy_jobs() -> None:
     """End runs that have lost their last account, forget old ones."""
     jobs.tidy()
@@ -93,3 +88,18 @@ def tidy_jobs() -> None:
 def work_jobs() -> None:
     """One lane of each worker: checks and figures of accounts. Listed as often as there shall be lanes."""
     jobs.work()
+
+
+def check_proxies() -> None:
+    """Proxies of which nothing was heard for a while, or that have fallen; dead ones cost time, so several at once."""
+    due = [proxy for proxy in proxies.due_for_a_check()[:PROXIES_AT_ONCE] if proxies.claim_check(proxy)]
+    if due:
+        with ThreadPoolExecutor(PROXY_HANDS) as pool:
+            list(pool.map(_check_proxy, due))
+
+
+def _check_proxy(proxy: Proxy) -> None:
+    try:
+        checks.check_proxy(proxy, by_person=False)
+    finally:
+        connections.close_all()

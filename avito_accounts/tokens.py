@@ -31,6 +31,8 @@ LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybo
 LOCK_WAIT_SECONDS = 30
 REFRESH_AHEAD_SECONDS = 300
 STORE_ATTEMPTS = 6
+WITHOUT_TOKENS = (Account.ConnectionStatus.NEEDS_RECONNECT, Account.ConnectionStatus.NOT_CHECKED)
+"""States of a connection that new tokens end."""
 
 _in_this_process: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 _asking: dict[int, tuple[int, datetime]] = {}  # per account: how many ask for a refresh, and since when
@@ -52,11 +54,14 @@ transports = avito.Transports(make=_make_transport)
 
 def transport_for(account: Account) -> Sender:
     """The account's own connections, through its own proxy and behind that proxy's breaker."""
-    proxy = account.proxy
-    transport = transports.get(
-        account.pk, base_url=settings.AVITO_API_BASE_URL, proxy=None if proxy is None else proxy.route
-    )
+    transport, proxy = _transport(account)
     return transport if proxy is None else proxies.Guarded(transport, proxy)
+
+
+def _transport(account: Account) -> tuple[avito.Transport, Proxy | None]:
+    proxy = account.with_present_proxy().proxy
+    route = None if proxy is None else proxy.route
+    return transports.get(account.pk, base_url=settings.AVITO_API_BASE_URL, proxy=route), proxy
 
 
 def transport_of_proxy(proxy: Proxy) -> avito.Transport:
@@ -65,9 +70,16 @@ def transport_of_proxy(proxy: Proxy) -> avito.Transport:
 
 
 def client_for(account: Account, token: str) -> avito.Client:
-    """Avito as this account sees it: with its token, through its proxy, within the shared budget of calls."""
-    sender = limits.Metered(transport_for(account), account.pk, before_waiting=release_connection)
-    return avito.Client(token, sender)
+    """Avito as this account sees it: with its token, through its proxy, within the shared budget of calls.
+
+    A resting proxy is asked first: a call that it refuses takes nothing from the budget.
+    """
+    transport, proxy = _transport(account)
+    metered = limits.Metered(transport, account.pk, before_waiting=release_connection)
+    if proxy is None:
+        return avito.Client(token, metered)
+    guarded = proxies.Guarded(transport, proxy, sender=metered, before_sending=release_connection)
+    return avito.Client(token, guarded)
 
 
 def access_token(account: Account, *, rejected: str | None = None) -> str:
@@ -86,6 +98,17 @@ def access_token(account: Account, *, rejected: str | None = None) -> str:
     asked_at = timezone.now()
     with _only_one(account.pk, wait=True):
         return _renewed(account, rejected=rejected, asked_at=asked_at).access_token
+
+
+def at_hand(account: Account) -> str | None:
+    """The token that was read together with the account, unless it is time to renew it. Costs no query.
+
+    It may have been replaced since; Avito then refuses it, and `access_token` finds the new one.
+    """
+    authorization = account._state.fields_cache.get("authorization")
+    if authorization is None or authorization.dead_reason or timezone.now() >= authorization.refresh_at:
+        return None
+    return str(authorization.access_token)
 
 
 def release_connection() -> None:
@@ -154,13 +177,14 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
         row.version, row.renewed_at = row.version + 1, now
         row.refresh_sent_at, row.refreshes_unanswered, row.dead_reason = None, 0, ""
         row.save()
-        Account.objects.filter(pk=account.pk).update(
-            connection_status=Account.ConnectionStatus.CONNECTED,
-            connection_error_code="",
-            connection_error_detail="",
-            connection_checked_at=now,
-        )
-        if owner.connection_status != Account.ConnectionStatus.CONNECTED:
+        if replaces is None or owner.connection_status in WITHOUT_TOKENS:
+            # A renewal says nothing about what else is wrong with the account.
+            Account.objects.filter(pk=account.pk).update(
+                connection_status=Account.ConnectionStatus.CONNECTED,
+                connection_error_code="",
+                connection_error_detail="",
+                connection_checked_at=now,
+            )
             news.account_returned(owner)
     return row
 
@@ -267,7 +291,8 @@ def _by_own_keys(account: Account) -> Authorization:
     except avito.AvitoError as error:
         error.maybe_done = False
         raise
-    return store(account, token, kind=Authorization.Kind.CLIENT_CREDENTIALS)
+    version = Authorization.objects.filter(account=account).values_list("version", flat=True).first()
+    return store(account, token, kind=Authorization.Kind.CLIENT_CREDENTIALS, replaces=version)
 
 
 def _bury_keys(account: Account) -> None:

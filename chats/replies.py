@@ -265,16 +265,26 @@ def _judge(message: Message, held: QuerySet[Message], error: Exception) -> None:
     if isinstance(error, avito.AvitoError) and error.maybe_done:
         _settle(held, Status.UNKNOWN, code=code, detail=detail, retry_in=FIRST_LOOK)
     elif isinstance(error, TRANSIENT):
-        _repeat_or_fail(message, held, code=code, detail=detail, wait_seconds=error.retry_after_seconds)
+        # A pause of Avito's, or of a resting proxy, uses up no attempt: nothing was tried.
+        is_tried = error.retry_after_seconds is None
+        _repeat_or_fail(
+            message, held, code=code, detail=detail, wait_seconds=error.retry_after_seconds, is_tried=is_tried
+        )
     elif _settle(held, Status.FAILED, code=code, detail=detail):
         ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
 def _repeat_or_fail(
-    message: Message, held: QuerySet[Message], *, code: str, detail: str, wait_seconds: int | None = None
+    message: Message,
+    held: QuerySet[Message],
+    *,
+    code: str,
+    detail: str,
+    wait_seconds: int | None = None,
+    is_tried: bool = True,
 ) -> None:
     too_late = timezone.now() - message.created_at > GIVE_UP_AFTER
-    if message.is_live or too_late or message.attempts >= ATTEMPTS_MAX:
+    if message.is_live or too_late or (is_tried and message.attempts >= ATTEMPTS_MAX):
         _settle(held, Status.FAILED, code=code, detail=detail)
         ring_on_commit(tasks.deliver_next, message.chat_id)
         return

@@ -56,7 +56,7 @@ def reconcile(account_id: int) -> None:
     account = services.accounts_to_reconcile().filter(pk=account_id).first()
     if account is None or not services.claim_reconcile(account):
         return
-    with limits.background():
+    with limits.background(5):  # in Celery's own threads nobody waits long
         accounts.try_quietly(services.reconcile, account)
 
 

@@ -12,6 +12,8 @@ from celery.signals import setup_logging
 from django.db import connection
 from django.utils.module_loading import import_string
 
+import doorbell
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 log = structlog.get_logger(__name__)
@@ -54,6 +56,7 @@ class DatabaseSweep(bootsteps.StartStopStep):
             threading.Thread(target=self._repeat, args=[sweep], name=sweep.__name__, daemon=True).start()
 
     def stop(self, parent: Any) -> None:
+        doorbell.stopping.set()
         self._stopped.set()
 
     terminate = stop

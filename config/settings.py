@@ -239,6 +239,7 @@ DATABASE_SWEEPS = [
     "chats.tasks.sweep_inbox",
     "chats.tasks.sweep_replies",
     "chats.tasks.sweep_chats",
+    "avito_accounts.tasks.check_proxies",
     *["avito_accounts.tasks.work_jobs"] * 4,  # four lanes
 ]
 DATABASE_SWEEP_SECONDS = 2

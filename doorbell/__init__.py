@@ -3,6 +3,7 @@
 A ring that nobody hears fails neither the commit nor the caller, because a sweep finds the row a little later.
 """
 
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,9 @@ SILENCE_SECONDS = 15  # after a failure: a broker that hangs shall not hold up o
 HANDS = 4  # of a sweep that works by itself
 
 _silent_until = 0.0
+
+stopping = threading.Event()
+"""Set when the worker is to stop: whoever goes from one piece of work to the next takes no more."""
 
 
 def ring(task: "Task[Any, Any]", *args: int) -> bool:

@@ -47,6 +47,8 @@ def _filled(kind: Kind, text: Any, params: Mapping[str, Any]) -> str:
         if not place[1]:
             return "%"
         given = str(params.get(place[1], "?"))
-        return str(kind.words.get(place[1], {}).get(given, given))
+        if given in kind.words.get(place[1], {}):  # words of their own, which may have places, too
+            return _PLACE.sub(lambda inner: str(params.get(inner[1], "?")), str(kind.words[place[1]][given]))
+        return given
 
     return _PLACE.sub(value, str(text))

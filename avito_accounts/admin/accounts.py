@@ -206,8 +206,8 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         """Views, contacts, and of when these figures are."""
         if account.last_sync_at is None:
             return shown.NOTHING
-        views = _("views: %(count)s") % {"count": shown.number(account.views_today)}
-        contacts = _("contacts: %(count)s") % {"count": shown.number(account.contacts_today)}
+        views = _("views: %(count)s") % {"count": shown.number(account.views_of_today)}
+        contacts = _("contacts: %(count)s") % {"count": shown.number(account.contacts_of_today)}
         read = shown.ago(account.last_sync_at)
         return shown.noted(views, format_html("{}<br>{} {}", contacts, read, overview.read_in_part(account)))
 

@@ -19,7 +19,7 @@ from avito_accounts import statistics
 from avito_accounts.admin import shown
 from avito_accounts.api import error_of, proxy_error_of
 from avito_accounts.errors import words
-from avito_accounts.models import Account, DailyStats, Proxy
+from avito_accounts.models import Account, DailyStats, Proxy, moscow_today
 
 PERIODS = (7, 30, 90, 270)
 DAYS = 30
@@ -104,8 +104,8 @@ def summary(has_problem: Q) -> dict[str, Any]:
         connected=Count("pk", filter=Q(connection_status="connected")),
         online=Count("pk", filter=Q(is_online=True)),
         balance=Sum("balance_real"),
-        views=Sum("views_today"),
-        contacts=Sum("contacts_today"),
+        views=Sum("views_today", filter=Q(stats_on=moscow_today())),
+        contacts=Sum("contacts_today", filter=Q(stats_on=moscow_today())),
     )
     counts = {name: shown.number(found[name]) for name in ("total", "connected", "online", "views", "contacts")}
     return {**found, **counts, "any": found["total"], "balance": shown.roubles(found["balance"])}
@@ -154,8 +154,10 @@ def cards(account: Account) -> list[Card]:
         Card(capfirst(_("online")), online_label(account), online_since(account)),
         Card(capfirst(_("balance")), shown.roubles(account.balance_real), bonus(account)),
         Card(capfirst(_("listings")), shown.number(account.ads_count)),
-        Card(capfirst(_("views today")), shown.number(account.views_today), _in_30_days(account.views_count)),
-        Card(capfirst(_("contacts today")), shown.number(account.contacts_today), _in_30_days(account.contacts_count)),
+        Card(capfirst(_("views today")), shown.number(account.views_of_today), _in_30_days(account.views_count)),
+        Card(
+            capfirst(_("contacts today")), shown.number(account.contacts_of_today), _in_30_days(account.contacts_count)
+        ),
         Card(capfirst(_("figures read")), shown.ago(account.last_sync_at), read_in_part(account)),
     ]
 

@@ -1,15 +1,18 @@
 """Checks of accounts and proxies: real calls, told apart by cause, and news that comes once."""
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.utils import timezone
 
+import avito
 from avito.types import ProxyType
-from avito_accounts import tasks, tokens
+from avito_accounts import checks, tasks, tokens
 from avito_accounts.models import Account, Authorization, Proxy
-from notifications.models import Notification
+from notifications.models import Notification, Problem
 from tests.conftest import Api
 from tests.factories import authorize, make_account, make_proxy
 from tests.recording_proxy import Mode, RecordingProxy, recording_proxy
@@ -236,21 +239,28 @@ def test_a_proxy_that_falls_and_returns_is_news_once_each_for_all_its_accounts(
 
 
 def test_the_periodic_check_asks_again_a_proxy_that_has_fallen(anna: Account, avito_sandbox: Sandbox) -> None:
+    def a_minute_later() -> None:
+        tokens.transports.close()  # a connection that is still open would carry one more call
+        long_ago = "2020-01-01T00:00:00Z"
+        Proxy.objects.update(checked_at=long_ago)
+        Proxy.objects.exclude(retry_at=None).update(retry_at=long_ago)
+        tasks.check_proxies()
+
     with recording_proxy("http") as proxy:
-        row = through(anna, proxy)
-        tasks.check_proxy(row.pk)
+        through(anna, proxy)
+        tasks.check_proxies()
         assert (news(), Proxy.objects.get().status) == ([], "working")
         asked = len(proxy.requests)
-        tasks.check_proxy(row.pk)  # it was heard of just now
+        tasks.check_proxies()  # it was heard of just now
         assert len(proxy.requests) == asked
         proxy.mode = "close"
-        tokens.transports.close()  # a connection that is still open would carry one more call
-        Proxy.objects.update(checked_at="2020-01-01T00:00:00Z")
-        tasks.check_proxy(row.pk)
-        assert (news(), Proxy.objects.get().status) == (["proxy_fell"], "error")
+        a_minute_later()
+        assert (news(), Proxy.objects.get().status) == ([], "error")  # once is no fall yet
+        a_minute_later()
+        a_minute_later()
+        assert news() == ["proxy_fell"]
         proxy.mode = "carry"
-        Proxy.objects.update(checked_at="2020-01-01T00:00:00Z")
-        tasks.check_proxy(row.pk)
+        a_minute_later()
     assert news() == ["proxy_fell", "proxy_returned"]
 
 
@@ -282,3 +292,92 @@ def test_news_of_a_proxy_show_neither_login_nor_password(colleague: Api, owner: 
     assert f"socks5://127.0.0.1:{proxy.port}" in told
     assert "lo-gin" not in told
     assert "pass-word" not in told
+
+
+def test_a_failure_found_in_the_background_is_news_when_it_happens_again(anna: Account, avito_sandbox: Sandbox) -> None:
+    fault = avito_sandbox.fault("status", "self$", status=403)
+    checks.check_connection(anna, by_person=False)
+    assert news() == []
+    for _time in range(3):
+        checks.check_connection(anna, by_person=False)
+    assert news() == ["account_fell"]
+    avito_sandbox.control("DELETE", f"/faults/{fault['id']}")
+    checks.check_connection(anna, by_person=False)
+    assert news() == ["account_fell", "account_returned"]
+
+
+def test_one_account_that_avito_fails_is_not_avitos_fall(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    fellows = [make_account(client_id="uyut-client", client_secret="uyut-secret", avito_user_id=OLEG)]
+    fellows += [make_account(client_id=f"x{number}", client_secret="y") for number in range(2)]
+    avito_sandbox.fault("status", "self$", status=500, sellerId=ANNA)
+    for _time in range(2):
+        checked(owner, anna)
+        checked(owner, fellows[0])
+    assert news() == ["account_fell"]
+
+
+def test_avitos_silence_behind_healthy_proxies_is_told_once(
+    owner: Api, anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    oleg = make_account(client_id="uyut-client", client_secret="uyut-secret", avito_user_id=OLEG)
+    with recording_proxy("socks5") as proxy:
+        row = through(anna, proxy)
+        Account.objects.filter(pk=oleg.pk).update(proxy=row)
+        avito_sandbox.fault("status", "self$", status=503)
+        for _time in range(2):
+            checked(owner, anna)
+            checked(owner, oleg)
+    assert news() == ["avito_fell"]
+    assert Proxy.objects.get().status == "working"
+
+
+def test_news_of_a_refusal_say_what_avito_said(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    body = '{"error": {"code": 403, "message": "Нет прав"}}'
+    avito_sandbox.fault("status", "self$", status=403, body=body)
+    checked(owner, anna)
+    told = owner.get("/api/v1/notifications").json()["results"][0]
+    assert "Нет прав" in told["detail"]
+    assert "%" not in told["detail"]
+
+
+def test_two_checks_at_once_leave_no_problem_open(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    healthy = Account.objects.get(pk=anna.pk)  # read before the fall
+    avito_sandbox.fault("status", "self$", status=403, times=1)
+    checked(owner, anna)
+    checks.check_connection(healthy)
+    assert not Problem.objects.filter(solved_at=None).exists()
+    avito_sandbox.fault("status", "self$", status=403, times=1)
+    checked(owner, anna)
+    assert news() == ["account_fell", "account_returned", "account_fell"]
+
+
+def test_a_check_that_ends_after_its_account_is_gone_leaves_no_problem(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.fault("status", "self$", status=403)
+    stale = Account.objects.get(pk=anna.pk)
+    anna.delete()
+    checks._judge_account(stale, checks.Check(timezone.now(), error=avito.Forbidden("no")), by_person=True)
+    assert not Problem.objects.exists()
+
+
+def test_a_renewal_of_tokens_heals_nothing_else(anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.fault("status", "self$", status=403)
+    checks.check_connection(anna)
+    with tokens.asking_together(anna.pk) as asked_at:
+        tokens.renew(anna, asked_at=asked_at)
+    assert Account.objects.get(pk=anna.pk).connection_error_code == "avito_forbidden"
+    assert news() == ["account_fell"]
+
+
+def test_a_proxy_whose_password_cannot_be_read_is_told_so(
+    owner: Api, anna: Account, settings: LazySettings, avito_sandbox: Sandbox
+) -> None:
+    with recording_proxy("socks5", login="u", password="p") as proxy:
+        row = through(anna, proxy)
+        Proxy.objects.filter(pk=row.pk).update(cipher_id=uuid.uuid4())
+        check = checked(owner, anna)
+        assert (check["connectionStatus"], check["proxyStatus"]) == ("error", "error")
+        alone = owner.post(f"{ACCOUNTS}/{anna.pk}/check-proxy").json()
+        assert alone["proxyStatus"] == "error"
+        assert "FIELD_ENCRYPTION_KEYS" in alone["proxyError"]["detail"]
+        assert proxy.connections == 0
+    assert Proxy.objects.values_list("error_reason", flat=True).get() == "unreadable"

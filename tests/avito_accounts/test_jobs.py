@@ -293,3 +293,27 @@ def test_a_held_job_stays_held_while_its_worker_waits(anna: Account, monkeypatch
         first = Job.objects.get().claimed_until
         wait_for(lambda: Job.objects.get().claimed_until != first)
         assert jobs.claim() is None
+
+
+def test_joining_a_run_while_its_jobs_end_blocks_nobody(owner: Api, product: str) -> None:
+    Account.objects.bulk_create(Account(name=f"a{number}") for number in range(80))
+    owner.post(f"{ACCOUNTS}/check-all")
+    with ThreadPoolExecutor(2) as pool:
+        working = pool.submit(lanes, 4)
+        joins = [owner.post(f"{ACCOUNTS}/check-all").status_code for _time in range(6)]
+        working.result()
+    lanes(1)
+    assert joins == [202] * 6
+    assert not Run.objects.filter(finished_at=None).exists()
+    assert set(Job.objects.values_list("deaths", flat=True)) == {0}
+
+
+def test_a_pause_that_never_ends_ends_the_job(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    owner.post(f"{ACCOUNTS}/check-all")
+    avito_sandbox.fault("429", "self$", seconds=3000)
+    for _time in range(jobs.PUT_OFFS_MAX + 1):
+        assert Job.objects.get().finished_at is None
+        lanes(1)
+        Job.objects.update(due_at=timezone.now())
+    assert Job.objects.get().error_code == "avito_rate_limited"
+    assert Run.objects.get().finished_at is not None

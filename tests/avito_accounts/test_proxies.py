@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 import avito
-from avito_accounts import checks, proxies, services, tokens
+from avito_accounts import checks, limits, proxies, services, tokens
 from avito_accounts.models import Account, Proxy
 from notifications.models import Notification
 from tests.avito.loopback import serving
@@ -277,3 +277,70 @@ def test_a_login_too_long_for_socks5_is_refused_when_saved(owner: Api) -> None:
     answer = owner.post(ACCOUNTS, {"name": "a", **PLAIN, "proxyPassword": "п" * 64})
     assert (answer.status_code, answer.json()["errors"][0]["attr"]) == (400, "proxyLogin")
     assert owner.post(ACCOUNTS, {"name": "a", **PLAIN, "proxyPassword": "п" * 63}).status_code == 201
+
+
+def test_a_background_check_respects_a_resting_proxy(anna: Account, proxied: Any) -> None:
+    proxy, _row = proxied
+    calls(anna.pk, proxies.OPENS_AFTER)
+    for _time in range(10):
+        account = Account.objects.select_related("proxy", "authorization").get(pk=anna.pk)
+        check = checks.check_connection(account, by_person=False)
+        assert proxies.is_resting(check.error or Exception())
+    assert proxy.connections == proxies.OPENS_AFTER
+    assert Account.objects.get(pk=anna.pk).connection_error_code == "proxy_failed"
+
+
+def test_a_call_that_never_left_says_nothing_good_about_a_proxy(
+    anna: Account, proxied: Any, settings: LazySettings
+) -> None:
+    _proxy, row = proxied
+    calls(anna.pk, proxies.OPENS_AFTER)
+    settings.AVITO_RATE_LIMIT_PER_MINUTE = 1  # of which more are used already
+    account = Account.objects.select_related("proxy", "authorization").get(pk=anna.pk)
+    assert isinstance(checks.check_connection(account).error, avito.RateLimited)
+    row.refresh_from_db()
+    assert (row.status, row.failures) == ("error", proxies.OPENS_AFTER)
+
+
+def test_what_a_resting_proxy_refuses_takes_nothing_from_the_budget(anna: Account, proxied: Any) -> None:
+    calls(anna.pk, proxies.OPENS_AFTER)
+    used = limits.state().used
+    assert calls(anna.pk, 20) == {"auth": 20}
+    assert limits.state().used == used
+
+
+def test_a_proxy_that_comes_in_the_middle_of_long_work_is_used_from_there(
+    anna: Account, avito_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avito_accounts.models.PROXY_TRUSTED_SECONDS", 0)
+    working = Account.objects.select_related("proxy", "authorization").get(pk=anna.pk)
+    services.call(working, lambda client: client.user.me())
+    with recording_proxy("socks5") as proxy:
+        Account.objects.filter(pk=anna.pk).update(proxy=make_proxy(type="socks5", port=proxy.port))
+        services.call(working, lambda client: client.user.me())
+        assert len(proxy.requests) == 1
+
+
+def test_a_password_that_no_key_opens_survives_a_rename(owner: Api, settings: LazySettings) -> None:
+    account = created(owner, "a", **PLAIN)
+    keys = settings.FIELD_ENCRYPTION_KEYS
+    settings.FIELD_ENCRYPTION_KEYS = ["another key of at least thirty-two characters"]
+    shown = owner.get(f"{ACCOUNTS}/{account}").json()
+    assert owner.put(f"{ACCOUNTS}/{account}", {**shown, "name": "b"}).status_code == 200
+    refused = owner.put(f"{ACCOUNTS}/{account}", {"proxyPort": 1})
+    assert (refused.status_code, refused.json()["errors"][0]["attr"]) == (400, "proxyPassword")
+    settings.FIELD_ENCRYPTION_KEYS = keys
+    assert Proxy.objects.get().password == "p"
+
+
+def test_accounts_that_swap_their_proxies_do_not_block_each_other(owner: Api) -> None:
+    other = {**PLAIN, "proxyPort": 1081}
+    ids = [created(owner, "a", **PLAIN), created(owner, "b", **other)]
+    created(owner, "c", **PLAIN)
+    created(owner, "d", **other)  # both rows stay whatever happens
+
+    def swap(number: int) -> int:
+        return owner.put(f"{ACCOUNTS}/{ids[number % 2]}", PLAIN if (number // 2) % 2 else other).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(swap, range(40))) == {200}

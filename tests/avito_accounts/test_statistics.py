@@ -1,6 +1,7 @@
 """Figures of an account: all of them, inside Avito's limits, kept day by day and never made worse."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ import time_machine
 from django.conf import LazySettings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from avito.types import Balance
 from avito_accounts import limits, statistics
+from avito_accounts.errors import WrongOwner
 from avito_accounts.models import Account, DailyStats, Job
 from tests.conftest import Api
 from tests.factories import make_account
@@ -245,7 +249,11 @@ def test_synchronising_twice_leaves_the_same_rows(owner: Api, anna: Account) -> 
     assert list(DailyStats.objects.order_by("date").values()) == before
 
 
-def test_the_number_of_queries_depends_on_nothing(anna: Account, avito_sandbox: Sandbox) -> None:
+def test_the_number_of_queries_depends_on_nothing(
+    anna: Account, avito_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avito_accounts.models.PROXY_TRUSTED_SECONDS", 3600)
+
     def queries() -> int:
         with CaptureQueriesContext(connection) as caught:
             statistics.sync(Account.objects.select_related("proxy", "authorization").get(pk=anna.pk))
@@ -253,8 +261,45 @@ def test_the_number_of_queries_depends_on_nothing(anna: Account, avito_sandbox: 
 
     statistics.sync(anna)
     few = queries()
-    avito_sandbox.control("POST", "/items", sellerId=ANNA, count=190)
+    avito_sandbox.control("POST", "/items", sellerId=ANNA, count=350)
     assert queries() == few
+
+
+def test_todays_figures_are_those_of_today_or_none(owner: Api, anna: Account) -> None:
+    synced(owner, anna)
+    Account.objects.update(stats_on=statistics.today() - timedelta(days=1))
+    shown = owner.get(f"{ACCOUNTS}/{anna.pk}").json()
+    assert (shown["viewsToday"], shown["contactsToday"]) == (None, None)
+    assert shown["viewsCount"] is not None
+
+
+def test_a_reading_that_comes_late_does_not_overwrite_a_later_one(
+    owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    stale = statistics.Synced(
+        timezone.now(), statistics.today(), balance=Balance(Decimal(1), Decimal(1)), listings=(1,)
+    )
+    synced(owner, anna)
+    before = owner.get(f"{ACCOUNTS}/{anna.pk}").json()
+    statistics._keep(Account.objects.get(pk=anna.pk), stale)
+    assert owner.get(f"{ACCOUNTS}/{anna.pk}").json() == before
+    assert owner.get(f"{ACCOUNTS}/{anna.pk}/stats").json()[-1]["balanceReal"] == before["balance"]["real"]
+
+
+def test_figures_of_another_profile_are_not_kept(owner: Api, product: str) -> None:
+    account = make_account(client_id="anna-client", client_secret="anna-secret", avito_user_id=OLEG)
+    owner.post(f"{ACCOUNTS}/{account.pk}/check-connection")
+    with pytest.raises(WrongOwner):
+        statistics.sync(Account.objects.get(pk=account.pk))
+    assert not DailyStats.objects.exists()
+
+
+def test_figures_beyond_any_account_are_kept_all_the_same(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    figures(avito_sandbox, [day(statistics.today(), 10**9)])
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", balanceReal=9e11, balanceBonus=1e13)
+    answer = synced(owner, anna)
+    assert answer["itemsStats"]["viewsToday"] == SEEDED * 10**9
+    assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["balance"]
 
 
 # The history through the API
