@@ -157,8 +157,8 @@ def delete(accounts: QuerySet[Account]) -> None:
             Account.objects.select_for_update().filter(pk__in=accounts.values("pk")).values_list("pk", "proxy_id")
         )
         for account in Account.objects.filter(pk__in=locked):  # one by one: the history keeps that it was there
+            news.forget_account(account.pk)
             account.delete()
-            news.forget_account(account.pk or 0)
         for proxy_id in set(locked.values()):
             proxies.forget_unused(proxy_id)
 
