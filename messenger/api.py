@@ -138,7 +138,10 @@ class ChatsQuery(PageQuery):
 
 class VoicesQuery(Serializer):
     ids = CommaList(
-        child=serializers.CharField(max_length=NAME_MAX), max_length=VOICES_MAX, help_text="voice ids, 1 to 100"
+        child=serializers.CharField(max_length=NAME_MAX),
+        allow_empty=False,
+        max_length=VOICES_MAX,
+        help_text="voice ids, 1 to 100",
     )
 
 
