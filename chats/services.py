@@ -86,7 +86,8 @@ def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, recei
     """
     known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=seen.id).first()
     if known is not None:
-        _bring_up_to_date(chat, known, seen)
+        if known.chat_id == chat.pk:
+            _bring_up_to_date(chat, known, seen)
         return None
     outbound = seen.direction == "out"
     created_at = seen.created_at or received_at
@@ -260,9 +261,19 @@ def mark_read_here(chat: Chat) -> None:
         locked.save(update_fields=["unread_count", "updated_at"])
 
 
-def mark_deleted(account: Account, *, avito_id: str, message_id: str) -> None:
-    """A message has been taken back at Avito; its words are kept, but shown no more."""
+def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
+    """Take an own message back at Avito; here its words are kept, but shown no more.
+
+    Raises AvitoError, AccountUnusable.
+    """
     user_id = accounts.user_id(account)
+    try:
+        call(account, lambda client: client.messenger.delete_message(user_id, avito_id, message_id))
+    except avito.AvitoError as error:
+        chat = Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).first() if error.maybe_done else None
+        if chat is not None:
+            want_sync(chat)  # the chat will show whether it was done
+        raise
     Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
 
 

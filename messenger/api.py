@@ -263,10 +263,7 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
     @extend_schema(operation_id="messenger_messages_delete", responses={204: None})
     def delete(self, request: Request, account_id: int, chat_id: str, message_id: str) -> Response:
         """Take back an own message. Avito allows it for one hour; in the chat remains that it was deleted."""
-        account = self._account(account_id)
-        user_id = accounts.user_id(account)
-        chats.call(account, lambda client: client.messenger.delete_message(user_id, chat_id, message_id))
-        chats.mark_deleted(account, avito_id=chat_id, message_id=message_id)
+        chats.delete_message(self._account(account_id), avito_id=chat_id, message_id=message_id)
         return Response(status=204)
 
     @extend_schema(operation_id="messenger_voices_list", parameters=[VoicesQuery], responses=VoicesSerializer)

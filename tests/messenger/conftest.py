@@ -9,6 +9,7 @@ import requests
 from avito_accounts.models import Account
 from tests.conftest import Api
 from tests.sandbox.driver import ANNA, Sandbox
+from tests.test_secrets import told as everything_told  # noqa: F401  a fixture
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big") + bytes(8)
 Send = Callable[..., requests.Response]

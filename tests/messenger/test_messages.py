@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from avito_accounts.models import Account
+from chats import tasks
 from chats.models import Chat, Message
 from tests.conftest import Api
 from tests.factories import make_chat, make_message
@@ -47,6 +48,17 @@ def test_after_an_hour_avito_refuses_and_nothing_changes_here(
     assert failure(answer) == (422, "avito_rejected")
     assert "hour" in answer.json()["errors"][0]["detail"]
     assert Message.objects.get().type == "text"
+
+
+def test_a_deletion_without_an_answer_is_looked_for_in_the_chat(
+    colleague: Api, send: Send, account_url: str, empty_chat: str, avito_sandbox: Sandbox
+) -> None:
+    sent = send("опечатка").json()
+    avito_sandbox.fault("reset", f"/messages/{sent['id']}$", apply="before", times=1)
+    answer = colleague.delete(f"{account_url}/chats/{empty_chat}/messages/{sent['id']}")
+    assert failure(answer) == (504, "avito_timeout")
+    tasks.sync_chat(Chat.objects.get().pk)
+    assert Message.objects.get().type == "deleted"
 
 
 def test_a_buyers_message_cannot_be_deleted(

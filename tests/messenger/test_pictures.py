@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import requests
+from django.test import Client
 
 from avito.messenger import IMAGE_MAX_BYTES
 from avito.types import Message as AvitoMessage
 from chats import replies, services, tasks
 from chats.models import Chat, Message
 from tests.conftest import Api
+from tests.factories import make_user
 from tests.messenger.conftest import PNG, Send, at_avito, failure
 from tests.sandbox.driver import Sandbox
 
@@ -112,6 +114,28 @@ def test_multipart_that_is_none_is_400(
     path = f"{account_url}/chats/{empty_chat}/send"
     answer = colleague.call("POST", path, data=body, headers={"Content-Type": content_type})
     assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--x--",
+        b"nothing of the kind",
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + PNG + b"\r\n--x--",
+    ],
+)
+def test_staff_may_send_pictures_from_the_browser(product: str, account_url: str, empty_chat: str, body: bytes) -> None:
+    root = make_user("root", is_superuser=True, is_staff=True)
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
+    browser.get("/admin/")
+    answer = browser.post(
+        f"{account_url}/chats/{empty_chat}/send",
+        data=body,
+        content_type="multipart/form-data; boundary=x",
+        headers={"X-CSRFToken": browser.cookies["csrftoken"].value},
+    )
+    assert answer.status_code == (201 if PNG in body else 400), answer.content
 
 
 def test_a_text_may_come_as_a_form(colleague: Api, account_url: str, empty_chat: str, avito_sandbox: Sandbox) -> None:
