@@ -18,7 +18,7 @@ import avito
 from api.admin import RoleModelAdmin, asks_first
 from avito_accounts import audit, checks, jobs, services, statistics, tokens
 from avito_accounts.admin import overview, shown, trail
-from avito_accounts.api import error_of, proxy_error_of
+from avito_accounts.api import error_of
 from avito_accounts.errors import AccountUnusable, code_of, text_of, words
 from avito_accounts.models import Account, Authorization, Job, Proxy, Run
 
@@ -98,8 +98,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         "online",
         "balance",
         "listings",
-        "views",
-        "figures_read",
+        "today",
     )
     list_filter = (ConnectionFilter, ProxyFilter, EternalOnlineFilter)
     search_fields = ("name", "avito_user_id", "proxy__host")
@@ -112,7 +111,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     autocomplete_fields = ("proxy",)
     readonly_fields = ("authorization_state", "proxy_address", "webhook_subscribed_at", "created_at", "updated_at")
     actions_list = ("check_all", "sync_all")
-    actions_detail = ("connect", "check_now", "sync_now", "renew_tokens")
+    actions_detail = ("connect", "check_now", "sync_now", {"title": _("More"), "items": ["renew_tokens"]})
     actions = ("check_selected", "sync_selected", "renew_tokens_of_selected")
     fieldsets = (
         (None, {"fields": (("name", "avito_user_id"), "proxy", "proxy_address")}),
@@ -175,29 +174,24 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.display(description=_("account"), ordering="name")
     def account(self, account: Account) -> SafeString:
-        return shown.noted(account.name, account.avito_user_id and f"№ {account.avito_user_id}")
+        number = f"№ {account.avito_user_id}" if account.avito_user_id else ""
+        return shown.noted(account.name, number, room=8)
 
     @admin.display(description=_("connection"), ordering="connection_status")
     def connection(self, account: Account) -> SafeString:
         error = error_of(account.connection_error_code, account.connection_error_detail)
-        is_told = account.connection_error_code == "proxy_failed" and proxy_error_of(
-            account.proxy
-        )  # in the next column
-        return shown.noted(shown.connection_label(account), error and not is_told and error["detail"], wide=True)
+        return shown.noted(shown.connection_label(account), error["detail"] if error else "", room=10)
 
     @admin.display(description=_("proxy"), ordering="proxy__status")
     def proxy_state(self, account: Account) -> SafeString:
         proxy = account.proxy
         if proxy is None:
             return shown.noted(shown.proxy_label(None))
-        note = shown.proxy_reason(proxy) or shown.latency(proxy.latency_ms)
-        return shown.noted(
-            shown.proxy_label(proxy), " · ".join(filter(None, (shown.proxy_place(proxy), note))), wide=True
-        )
+        return shown.noted(shown.proxy_label(proxy), overview.proxy_note(proxy), room=8)
 
     @admin.display(description=_("online"), ordering="last_online_at")
     def online(self, account: Account) -> SafeString:
-        return shown.noted(overview.online_label(account), overview.online_note(account), wide=True)
+        return shown.noted(overview.online_label(account), overview.online_since(account), room=7)
 
     @admin.display(description=_("balance"), ordering="balance_real")
     def balance(self, account: Account) -> SafeString:
@@ -207,15 +201,15 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     def listings(self, account: Account) -> str:
         return shown.number(account.ads_count)
 
-    @admin.display(description=_("views today"), ordering="views_today")
-    def views(self, account: Account) -> SafeString:
-        contacts = account.contacts_today
-        note = "" if contacts is None else _("contacts: %(count)s") % {"count": shown.number(contacts)}
-        return shown.noted(shown.number(account.views_today), note)
-
-    @admin.display(description=_("figures read"), ordering="last_sync_at")
-    def figures_read(self, account: Account) -> SafeString:
-        return shown.noted(shown.ago(account.last_sync_at), overview.read_in_part(account))
+    @admin.display(description=_("today"), ordering="views_today")
+    def today(self, account: Account) -> SafeString | str:
+        """Views, contacts, and of when these figures are."""
+        if account.last_sync_at is None:
+            return shown.NOTHING
+        views = _("views: %(count)s") % {"count": shown.number(account.views_today)}
+        contacts = _("contacts: %(count)s") % {"count": shown.number(account.contacts_today)}
+        read = shown.ago(account.last_sync_at)
+        return shown.noted(views, format_html("{}<br>{} {}", contacts, read, overview.read_in_part(account)))
 
     # The page
 

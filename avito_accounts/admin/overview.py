@@ -150,8 +150,8 @@ def cards(account: Account) -> list[Card]:
     proxy = account.proxy
     return [
         Card(_("Connection"), shown.connection_label(account), _checked(account.connection_checked_at)),
-        Card(_("Proxy"), shown.proxy_label(proxy), _proxy_note(proxy)),
-        Card(capfirst(_("online")), online_label(account), online_note(account)),
+        Card(_("Proxy"), shown.proxy_label(proxy), proxy_note(proxy)),
+        Card(capfirst(_("online")), online_label(account), online_since(account)),
         Card(capfirst(_("balance")), shown.roubles(account.balance_real), bonus(account)),
         Card(capfirst(_("listings")), shown.number(account.ads_count)),
         Card(capfirst(_("views today")), shown.number(account.views_today), _in_30_days(account.views_count)),
@@ -164,7 +164,7 @@ def _checked(at: Any) -> str:
     return format_html("{} {}", _("checked"), shown.ago(at)) if at else ""
 
 
-def _proxy_note(proxy: Proxy | None) -> str:
+def proxy_note(proxy: Proxy | None) -> str:
     if proxy is None:
         return _("calls go out directly")
     return " · ".join(filter(None, (shown.proxy_place(proxy), shown.latency(proxy.latency_ms))))
@@ -186,18 +186,17 @@ def bonus(account: Account) -> str:
 
 
 def online_label(account: Account) -> str:
+    """A label that says why not when pointed at."""
     if account.is_online:
         return shown.label("success", _("online"))
     if not account.eternal_online_enabled:
         return shown.label("default", _("off"))
-    return shown.label("danger" if account.online_error_code else "info", _("not online"))
-
-
-def online_note(account: Account) -> SafeString | str:
-    """How and when Avito last took the account for online, or why it did not."""
     error = error_of(account.online_error_code, account.online_error_detail)
-    if error and account.eternal_online_enabled:
-        return error["detail"]
+    return shown.label("danger" if error else "info", _("not online"), error["detail"] if error else "")
+
+
+def online_since(account: Account) -> SafeString | str:
+    """How and when Avito last took the account for online."""
     if account.last_online_at is None:
         return ""
     method = shown.ONLINE_METHODS.get(account.online_method, account.online_method)

@@ -43,12 +43,13 @@ def label(colour: str, text: Any, hint: str = "") -> str:
     return render_to_string("unfold/helpers/label.html", {"type": colour, "text": text, "label_title": hint})
 
 
-def noted(shown: Any, note: Any = "", *, wide: bool = False) -> SafeString:
-    """Something with a smaller line below it, if there is one; `wide` for sentences."""
-    if not note:
-        return format_html("<div>{}</div>", shown)
-    shape = "whitespace-normal break-words max-w-sm" if wide else "whitespace-nowrap"
-    return format_html('<div>{}<p class="text-xs text-base-500 mt-1 {}">{}</p></div>', shown, shape, note)
+def noted(shown: Any, note: Any = "", *, room: int = 0) -> SafeString:
+    """Something with a smaller line below it, if there is one; with `room`, at least so many rem, it may be several."""
+    below = format_html('<p class="text-xs text-base-500 mt-1">{}</p>', note) if note else ""
+    if not room or not note:
+        return format_html('<div class="{}">{}{}</div>', "" if room else "whitespace-nowrap", shown, below)
+    shape = "whitespace-normal break-words max-w-sm"
+    return format_html('<div class="{}" style="min-width: {}rem">{}{}</div>', shape, room, shown, below)
 
 
 def link(href: str, text: Any) -> SafeString:
@@ -83,7 +84,7 @@ def connection_label(account: Account) -> str:
 def proxy_label(proxy: Proxy | None) -> str:
     if proxy is None:
         return label("default", _("no proxy"))
-    return label(PROXY_COLOURS[proxy.status], proxy.get_status_display())
+    return label(PROXY_COLOURS[proxy.status], proxy.get_status_display(), proxy_reason(proxy))
 
 
 def proxy_place(proxy: Proxy) -> str:
