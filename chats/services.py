@@ -170,8 +170,12 @@ def _reveal(chat: Chat, hidden: Message, seen: AvitoMessage | webhooks.IncomingM
     """Avito shows now what stood behind its advertisement: only now it is news."""
     if is_subscription_placeholder(seen.text):
         return
-    hidden.type, hidden.text, hidden.content, hidden.is_placeholder = _type_of(seen), seen.text, seen.content, False
     is_inbound = hidden.direction == Message.Direction.INBOUND
+    if not is_inbound and (reply := _reply_on_its_way(chat, seen, hidden.created_at)):
+        mark_sent(reply, avito_id=seen.id, content=seen.content)  # the row of what was hidden gives way to it
+        chat.refresh_from_db()
+        return
+    hidden.type, hidden.text, hidden.content, hidden.is_placeholder = _type_of(seen), seen.text, seen.content, False
     hidden.read_at = (timezone.now() if getattr(seen, "is_read", None) else None) if is_inbound else seen.read_at
     hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
     _show(chat, hidden)

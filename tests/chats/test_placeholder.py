@@ -196,6 +196,27 @@ def test_a_reply_that_is_being_looked_for_is_not_missing_where_words_are_hidden(
     assert Message.objects.get(pk=queued).delivery_status == "unknown"
 
 
+def test_words_that_are_shown_again_settle_the_reply_they_are(anna: Account, chat: Chat) -> None:
+    reply = make_message(
+        chat, avito_id=None, direction="outbound", text="Да", delivery_status="unknown", attempts=1,
+        sending_at=timezone.now() - timedelta(seconds=5),
+    )  # fmt: skip
+    Chat.objects.update(messages_count=2)
+    services.store_messages(anna, chat.avito_id, [seen(PLACEHOLDER, direction="out")])
+    assert (Chat.objects.get().messages_count, Message.objects.filter(is_placeholder=True).count()) == (3, 1)
+    services.store_messages(anna, chat.avito_id, [seen("Да", direction="out"), seen("Спасибо", id="next")])
+    reply.refresh_from_db()
+    assert (reply.delivery_status, reply.avito_id) == ("sent", ID)
+    assert (Chat.objects.get().messages_count, Message.objects.count()) == (3, 3)
+
+
+def test_a_message_of_another_chat_is_not_shown_again_in_this_one(anna: Account, chat: Chat, nobody: Api) -> None:
+    deliver(nobody)
+    services.store_messages(anna, "u2i-other", [seen("Свободно?")])
+    assert Message.objects.get(avito_id=ID).is_placeholder
+    assert set(Chat.objects.values_list("unread_count", flat=True)) == {0}
+
+
 def test_the_account_that_goes_takes_its_problem_along(chat: Chat, nobody: Api, owner: Api) -> None:
     deliver(nobody)
     assert owner.delete(f"/api/v1/accounts/{chat.account_id}").status_code == 204

@@ -299,20 +299,13 @@ def test_killed_before_there_is_a_row(
 def test_killed_between_the_row_and_the_call(
     anna: Account, send: Send, avito_sandbox: Sandbox, empty_chat: str, kind: str
 ) -> None:
-    make_chat(anna, avito_id=empty_chat)
-    avito_sandbox.fault("latency", "uploadImages$", seconds=1)
-    pause = f"{limits.PREFIX}{anna.pk}:messenger:pause"
-
-    def hold_back() -> None:
-        """From now on the call waits at its budget."""
-        redis.Redis.from_url(settings.REDIS_URL).set(pause, int((time.time() + 4) * 1_000_000), px=4000)
-
-    if kind == "text":
-        hold_back()
+    before = "uploadImages$" if kind == "image" else f"/chats/{empty_chat}$"
+    avito_sandbox.fault("latency", before, seconds=1)
     web = Web(anna, empty_chat, avito_sandbox, kind)
-    if kind == "image":
-        wait_for(lambda: asked(avito_sandbox, "uploadImages$"), 30)
-        hold_back()
+    wait_for(lambda: asked(avito_sandbox, before), 30)
+    # From now on the next call waits at its budget.
+    pause = f"{limits.PREFIX}{anna.pk}:messenger:pause"
+    redis.Redis.from_url(settings.REDIS_URL).set(pause, int((time.time() + 4) * 1_000_000), px=4000)
     web.kill_once(lambda: Message.objects.filter(delivery_status="sending").exists())
     assert not asked(avito_sandbox, SEND)
     check(send, avito_sandbox, empty_chat, KINDS[kind])
@@ -345,7 +338,9 @@ def test_killed_between_the_answer_and_its_row(
 
 def waits_for_a_lock() -> bool:
     with psycopg.connect(**connection_parameters()) as other:
-        waiting = other.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchall()
+        waiting = other.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ).fetchall()
     return bool(waiting)
 
 
