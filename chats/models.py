@@ -159,6 +159,11 @@ class Message(models.Model):
         """Are the words the author's, rather than a note of ours?"""
         return not self.is_placeholder and bool(shown.said_in(self.type, self.text, self.content))
 
+    @property
+    def picture_url(self) -> str:
+        """Where its picture can be seen, in the largest size; "" if it has none."""
+        return "" if self.type == "deleted" else shown.picture_url(self.content)
+
 
 class CatchUp(models.Model):
     """How far the chats of an account have been read for webhooks that never came."""

@@ -40,3 +40,19 @@ def words(type: str, text: str, content: Mapping[str, Any], *, is_placeholder: b
 def said_in(type: str, text: str, content: Mapping[str, Any]) -> str:
     """What the author has said, and still stands; "" where only a note of ours can tell of it."""
     return "" if type == "deleted" else text or render_text(type, content)
+
+
+def picture_url(content: Mapping[str, Any]) -> str:
+    """The address of the largest size of a picture; "" without one that a browser may open."""
+    image = content.get("image")
+    sizes = image.get("sizes") if isinstance(image, Mapping) else None
+    if not isinstance(sizes, Mapping):
+        return ""
+    urls = [(_width(size), url) for size, url in sizes.items() if isinstance(url, str)]
+    return max([one for one in urls if one[1].startswith(("https://", "http://"))], default=(0, ""))[1]
+
+
+def _width(size: str) -> int:
+    """`1280x960` -> 1280."""
+    width = size.partition("x")[0]
+    return int(width) if width.isascii() and width.isdecimal() and len(width) < 6 else 0

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from avito_accounts.models import Account
-from chats.models import Message
+from chats.models import Chat, Message
 from tests.conftest import Api
-from tests.factories import make_chat, make_message
+from tests.factories import make_chat, make_message, make_user
 from tests.sandbox.driver import ANNA, Sandbox
 
 KINDS: list[tuple[str, dict[str, Any], str]] = [
@@ -66,15 +67,28 @@ def test_a_deleted_message_keeps_its_words_and_shows_them_no_more(anna: Account,
     assert Message.objects.get().text == "опечатка"
 
 
-def test_the_back_office_shows_the_same_words(anna: Account, owner: Api) -> None:
-    from django.test import Client
-
-    from tests.factories import make_user
-
-    chat = make_chat(anna)
-    make_message(chat, type="voice", text="", content={"voice": {"voice_id": "v"}})
+def in_the_back_office(chat: Chat) -> str:
     browser = Client(headers={"accept-language": "en"})
     root = make_user("root", is_superuser=True, is_staff=True)
     browser.force_login(root, backend="django.contrib.auth.backends.ModelBackend")
-    for path in (f"/admin/chats/chat/{chat.pk}/change/", "/admin/chats/message/"):
-        assert "Voice message" in browser.get(path).content.decode()
+    pages = (f"/admin/chats/chat/{chat.pk}/change/", "/admin/chats/message/")
+    return "".join(browser.get(path).content.decode() for path in pages)
+
+
+def test_the_back_office_shows_the_same_words(anna: Account) -> None:
+    chat = make_chat(anna)
+    make_message(chat, type="voice", text="", content={"voice": {"voice_id": "v"}})
+    assert in_the_back_office(chat).count("Voice message") == 2
+
+
+def test_the_back_office_opens_pictures_in_their_largest_size(anna: Account) -> None:
+    chat = make_chat(anna)
+    sizes = {"32x32": "https://a.b/small", "1280x960": "https://a.b/large", "640x480": "https://a.b/middle"}
+    make_message(chat, type="image", text="", content={"image": {"sizes": sizes}})
+    odds: list[Any] = [{"sizes": {"x": "javascript:alert(1)", "9" * 9: 5}}, {"sizes": []}, "image", None]
+    for odd in odds:
+        make_message(chat, type="image", text="", content={"image": odd})
+    page = in_the_back_office(chat)
+    assert 'href="https://a.b/large"' in page
+    assert "javascript:alert" not in page
+    assert page.count("https://a.b") == 1
