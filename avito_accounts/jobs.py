@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 60
 DEATHS_MAX = 3
 RUNS_KEPT = timedelta(days=30)
+FRESH = timedelta(minutes=2)
+"""Figures that are younger are not read again by themselves."""
 
 
 def start_run(kind: str, *, user: User | None, accounts: QuerySet[Account] | None = None) -> tuple[Run, int]:
@@ -50,9 +52,12 @@ def _open_run(kind: str, user: User | None) -> Run:
             return run
 
 
-def queue(kind: str, accounts: QuerySet[Account], *, run: Run | None = None) -> int:
-    """Let workers do this for these accounts; what waits already does not wait twice. Returns how many were added."""
-    now = timezone.now()
+def queue(kind: str, accounts: QuerySet[Account], *, run: Run | None = None, after: timedelta = timedelta(0)) -> int:
+    """Let workers do this for these accounts; what waits already does not wait twice. Returns how many were added.
+
+    `after`: so much later, and figures that a person has read meanwhile are not read again.
+    """
+    now = timezone.now() + after
     rows = [Job(kind=kind, account_id=pk, run=run, due_at=now) for pk in accounts.values_list("pk", flat=True)]
     before = Job.objects.filter(kind=kind, finished_at=None)
     if run is not None:
@@ -104,6 +109,9 @@ def _do(job: Job) -> None:
     account = Account.objects.select_related("authorization", "proxy").filter(pk=job.account_id).first()
     if account is None:
         return
+    if job.run_id is None and job.kind == Job.Kind.SYNC and _is_fresh(account, job):
+        _finish(job, "")
+        return
     try:
         with _holding(job), limits.background():
             code = WORK[job.kind](account)
@@ -116,6 +124,11 @@ def _do(job: Job) -> None:
         _finish(job, "error")
     else:
         _finish(job, code)
+
+
+def _is_fresh(account: Account, job: Job) -> bool:
+    """Somebody has read the figures while the job waited, or just before: Avito counts how often we ask."""
+    return account.last_sync_at is not None and account.last_sync_at > job.due_at - FRESH and not account.sync_failures
 
 
 def _check(account: Account) -> str:

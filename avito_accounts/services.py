@@ -164,9 +164,12 @@ def delete(accounts: QuerySet[Account]) -> None:
 
 
 def ring_after_connecting(account: Account) -> None:
-    """An account has become usable: learn its number, subscribe its webhook and read its figures, by workers."""
+    """An account has become usable: learn its number and subscribe its webhook soon, read its figures a little later.
+
+    Later, because a person who has just connected an account may look at its figures at once, and Avito counts pages.
+    """
     ring_on_commit(tasks.subscribe_webhook, account.pk)
-    jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk))
+    jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk), after=jobs.FRESH)
 
 
 def try_quietly(action: Callable[[Account], object], account: Account) -> None:

@@ -81,7 +81,7 @@ def in_threads(count: int, action: Callable[[], int]) -> int:
 
 def sync_all(sellers: Iterable[Seller], lanes: int) -> int:
     """As `POST /accounts/sync-all` and the workers do it. Returns the database queries of the lanes."""
-    jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk__in=[seller.account.pk for seller in sellers]))
+    jobs.start_run(Job.Kind.SYNC, user=None, accounts=Account.objects.filter(pk__in=[s.account.pk for s in sellers]))
 
     def lane() -> int:
         queries = Counter[str]()

@@ -245,7 +245,21 @@ def test_a_new_connection_is_read_soon(owner: Api, product: str) -> None:
     owner.post(ACCOUNTS, {"name": "Анна", "clientId": "anna-client", "clientSecret": "anna-secret"})
     assert list(Job.objects.values_list("kind", flat=True)) == ["sync"]
     lanes(1)
+    assert Account.objects.get().ads_count is None  # first the person who has connected it
+    Job.objects.update(due_at=timezone.now())
+    lanes(1)
     assert Account.objects.get().ads_count == 5
+
+
+def test_figures_that_a_person_has_just_read_are_not_read_again_by_themselves(
+    owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    jobs.queue(Job.Kind.SYNC, Account.objects.all(), after=jobs.FRESH)
+    owner.post(f"{ACCOUNTS}/{anna.pk}/sync-stats")
+    avito_sandbox.control("DELETE", "/journal")
+    Job.objects.update(due_at=timezone.now())
+    lanes(1)
+    assert (Job.objects.count(), avito_sandbox.journal()) == (0, [])
 
 
 def test_queries_of_a_job_are_as_many_for_the_hundredth_account_as_for_the_first(

@@ -78,7 +78,7 @@ def test_a_code_within_the_words_is_told_in_words_too(colleague: Api) -> None:
     ("kind", "params", "title", "detail"),
     [
         ("test_never_registered", {"a": 1}, "test_never_registered", ""),
-        ("test_fell", {}, "?: the tokens were not renewed (?).", "Token expired. Please reconnect."),
+        ("test_fell", {}, "?: the tokens were not renewed. ?", "Token expired. Please reconnect."),
         ("test_returned", {"name": "a\0b\ud800", "more": object}, "ab?: the tokens were renewed.", ""),
         ("test_returned", {"name": "100%(x)s"}, "100%(x)s: the tokens were renewed.", ""),
         ("test_number", {"count": 5}, "5% of them", "100% sure"),
