@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 from avito import errors, protocol, wire
-from avito.content import render_text
+from avito.content import is_subscription_placeholder, render_text
 from avito.types import Chat, ChatPage, Message, MessagePage, Subscription
 
 __all__ = ["MessengerCalls", "is_subscription_placeholder", "render_text"]
@@ -32,15 +32,6 @@ UPLOAD_SECONDS = 60.0
 
 ChatType = Literal["u2i", "u2u", "a2u"]
 _Kept = TypeVar("_Kept", Chat, Message)
-_PLACEHOLDER = "перейдите на подписку с api мессенджера"
-
-
-def is_subscription_placeholder(text: str) -> bool:
-    """Is this Avito's advertisement of a subscription, standing in place of a buyer's words?
-
-    Never answer it and never make a lead of it. Seen in the field since November 2025; in no specification.
-    """
-    return " ".join(text.lower().split()).startswith(_PLACEHOLDER)
 
 
 class MessengerCalls:

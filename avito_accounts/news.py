@@ -1,5 +1,7 @@
 """What people are told about accounts and proxies: once when something falls, once when it returns."""
 
+from typing import Any
+
 from django.utils.translation import gettext_lazy as _
 
 from api.roles import Permission
@@ -38,6 +40,26 @@ register(
     detail=_("Nothing is wrong with the accounts. What waits is done when Avito is back."),
 )
 register("avito_returned", title=_("Avito answers again"), detail=_("Nothing is left to do."))
+register(
+    "webhook_restored",
+    title=_("The webhook of account %(account)s is subscribed again"),
+    detail=_("Avito had lost the subscription. Messages that came meanwhile are being read."),
+)
+register(
+    "webhook_lost",
+    title=_("Avito no longer delivers the messages of account %(account)s"),
+    detail=_("The webhook's subscription has vanished and could not be restored. It is tried again every minute."),
+)
+register(
+    "messenger_unpaid",
+    title=_("Avito hides the messages of account %(account)s"),
+    detail=_("The account's plan has no messenger API. Change the plan at Avito; nothing can be read or sent before."),
+)
+register(
+    "messenger_paid",
+    title=_("Avito shows the messages of account %(account)s again"),
+    detail=_("Nothing is left to do."),
+)
 
 
 def account_fell(account: Account, code: str, text: str = "") -> None:
@@ -63,7 +85,37 @@ def account_returned(account: Account) -> None:
 
 def forget_account(account_id: int) -> None:
     """An account that is gone has no problems."""
-    notifications.solve_problems([f"account:{account_id}"])
+    notifications.solve_problems([f"{trouble}:{account_id}" for trouble in ("account", "webhook", "messenger")])
+
+
+def webhook_lost(account: Account) -> None:
+    """The subscription has vanished at Avito and could not be restored."""
+    notifications.raise_problem(f"webhook:{account.pk}", "webhook_lost", level="error", **_about(account))
+
+
+def webhook_restored(account: Account) -> None:
+    """It had vanished, and was restored at once."""
+    notifications.tell("webhook_restored", level="warning", **_about(account))
+
+
+def webhook_is_back(account: Account) -> None:
+    """The account is subscribed; if it was lost, people hear that it no longer is."""
+    notifications.solve_problem(f"webhook:{account.pk}", "webhook_restored", **_about(account))
+
+
+def forget_webhook(account: Account) -> None:
+    """A person wants no subscription any more."""
+    notifications.solve_problems([f"webhook:{account.pk}"])
+
+
+def messenger_unpaid(account: Account) -> None:
+    """Avito asks for a subscription instead of showing or taking messages."""
+    notifications.raise_problem(f"messenger:{account.pk}", "messenger_unpaid", level="warning", **_about(account))
+
+
+def messenger_paid(account: Account) -> None:
+    """Messages can be read or sent; costs one query when they always could."""
+    notifications.solve_problem(f"messenger:{account.pk}", "messenger_paid", **_about(account))
 
 
 def proxy_fell(proxy: Proxy, reason: str) -> None:
@@ -94,6 +146,14 @@ def avito_fell() -> None:
 
 def avito_returned() -> None:
     notifications.solve_problem("avito", "avito_returned", needs=READERS)
+
+
+def _about(account: Account) -> dict[str, Any]:
+    return {
+        "needs": READERS,
+        "params": {"account": account.name},
+        "path": f"/admin/avito_accounts/account/{account.pk}/change/",
+    }
 
 
 def _account(account: Account) -> str:

@@ -1,11 +1,9 @@
 """What can be done with an account."""
 
-import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -20,7 +18,6 @@ from doorbell import ring_on_commit
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-WEBHOOK_PATH = "/api/v1/webhooks/avito"
 KEYS = frozenset({"client_id", "client_secret"})
 WRONG_OWNER = ("account_mismatch", "user_id_taken")
 
@@ -161,8 +158,8 @@ def delete(accounts: QuerySet[Account]) -> None:
             Account.objects.select_for_update().filter(pk__in=accounts.values("pk")).values_list("pk", "proxy_id")
         )
         for account in Account.objects.filter(pk__in=locked):  # one by one: the history keeps that it was there
+            news.forget_account(account.pk)
             account.delete()
-            news.forget_account(account.pk or 0)
         for proxy_id in set(locked.values()):
             proxies.forget_unused(proxy_id)
 
@@ -174,49 +171,6 @@ def ring_after_connecting(account: Account) -> None:
     """
     ring_on_commit(tasks.subscribe_webhook, account.pk)
     jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk), after=jobs.FRESH)
-
-
-def webhook_url() -> str:
-    """The address that Avito shall deliver to; with the newest key in it, so it is a secret."""
-    key = f"/{settings.AVITO_WEBHOOK_KEYS[0]}" if settings.AVITO_WEBHOOK_KEYS else ""
-    return f"{settings.PUBLIC_URL}{WEBHOOK_PATH}{key}"
-
-
-def webhook_fingerprint() -> str:
-    return hashlib.sha256(webhook_url().encode()).hexdigest()
-
-
-def subscribe_webhook(account: Account) -> None:
-    """Have Avito deliver this account's messages here, and here only once: older addresses of ours are taken off.
-
-    Nothing is subscribed for the owner of a token that is not this account's own.
-    """
-    identify(account)
-    url, ours = webhook_url(), f"{settings.PUBLIC_URL}{WEBHOOK_PATH}"
-    known = {subscription.url for subscription in call(account, lambda client: client.messenger.subscriptions())}
-    if url not in known:
-        call(account, lambda client: client.messenger.subscribe(url))
-    for old in known - {url}:
-        if old == ours or old.startswith(f"{ours}/"):
-            call(account, lambda client, old=old: client.messenger.unsubscribe(old))  # type: ignore[misc]
-    # Last of all: from here on nothing tries again.
-    Account.objects.filter(pk=account.pk).update(
-        webhook_fingerprint=webhook_fingerprint(), webhook_subscribed_at=timezone.now()
-    )
-    log.info("webhook_subscribed", account_id=account.pk)
-
-
-def accounts_to_subscribe() -> QuerySet[Account]:
-    """Accounts that Avito does not deliver to the present address yet, though they have tokens or could fetch them.
-
-    One with keys of its own may have neither a token nor a number so far; those it has shown to be wrong wait for a
-    person.
-    """
-    return (
-        Account.objects.usable()
-        .exclude(webhook_fingerprint=webhook_fingerprint())
-        .exclude(connection_error_code__in=WRONG_OWNER)
-    )
 
 
 def try_quietly(action: Callable[[Account], object], account: Account) -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from avito_accounts import checks, jobs, limits, proxies, services, tokens
+from avito_accounts import checks, jobs, limits, proxies, services, tokens, webhooks
 from avito_accounts.models import Account, AuthorizationRequest, Job, Proxy
 from doorbell import ring
 
@@ -25,14 +25,30 @@ def subscribe_webhook(account_id: int) -> None:
     account = Account.objects.filter(pk=account_id).first()
     if account is not None:
         with limits.background(SHORT_PATIENCE_SECONDS):
-            services.try_quietly(services.subscribe_webhook, account)
+            services.try_quietly(webhooks.subscribe_if_wanted, account)
 
 
 @shared_task(ignore_result=True)
 def subscribe_webhooks() -> None:
     """Ring for every usable account whose webhook is not subscribed to the present address."""
-    for account in services.accounts_to_subscribe().only("pk"):
-        ring(subscribe_webhook, account.pk)
+    for account_id in webhooks.to_subscribe().values_list("pk", flat=True):
+        ring(subscribe_webhook, account_id)
+
+
+@shared_task(ignore_result=True)
+def check_webhooks() -> None:
+    """Ring for the subscribed accounts whose minute of the hour this is."""
+    for account_id in webhooks.to_check_in(timezone.now().minute).values_list("pk", flat=True):
+        ring(check_webhook, account_id)
+
+
+@shared_task(ignore_result=True)
+def check_webhook(account_id: int) -> None:
+    """See whether one account's subscription is still there, and restore it."""
+    account = webhooks.to_check().filter(pk=account_id).first()
+    if account is not None:
+        with limits.background(SHORT_PATIENCE_SECONDS):
+            services.try_quietly(webhooks.check, account)
 
 
 @shared_task(ignore_result=True)

@@ -76,7 +76,7 @@ class ChatAdmin(RoleModelAdmin):
 
     @admin.display(description=_("last message"))
     def last_text(self, chat: Chat) -> str:
-        return chat.last_message.text[:80] if chat.last_message else "—"
+        return chat.last_message.words[:80] if chat.last_message else "—"
 
     @admin.display(description=_("time"), ordering="last_message_at")
     def last_at(self, chat: Chat) -> Any:
@@ -148,7 +148,7 @@ class MessageAdmin(RoleModelAdmin):
 
     @admin.display(description=_("text"))
     def short_text(self, message: Message) -> str:
-        return message.text[:100]
+        return message.words[:100]
 
     @display(description=_("delivery"), ordering="delivery_status", label=DELIVERY_COLOURS)
     def delivery(self, message: Message) -> Any:

@@ -27,6 +27,7 @@ SHOWN_STATUS = {Message.DeliveryStatus.SENDING: Message.DeliveryStatus.QUEUED}
 
 class MessageSerializer(ModelSerializer):
     message_id = serializers.CharField(source="avito_id", read_only=True, allow_null=True)
+    text = serializers.CharField(source="words", read_only=True)
     content = serializers.DictField(read_only=True)
     delivery_status = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()

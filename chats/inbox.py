@@ -15,7 +15,8 @@ from prometheus_client import Counter
 
 import avito
 from avito import webhooks
-from avito.messenger import is_subscription_placeholder
+from avito.content import is_subscription_placeholder
+from avito_accounts import news
 from avito_accounts.models import Account
 from chats import services, tasks
 from chats.models import Message, WebhookEvent
@@ -138,9 +139,6 @@ def _process(event: WebhookEvent) -> None:
 
 def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | None) -> None:
     said = delivered.message
-    if said is not None and is_subscription_placeholder(said.text):
-        event.settle(Status.IGNORED, note="Avito's placeholder for a missing subscription")
-        return
     chat = services.chat_for(avito_id=delivered.chat_id, user_id=delivered.user_id or 0, account=account)
     is_new = not chat.messages_count and not chat.name
     services.describe(
@@ -151,11 +149,18 @@ def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | No
         phone="" if chat.phone else services.phone_in(delivered.client_phone),
     )
     chat.save()
-    if said is not None and services.remember(chat, said, received_at=event.received_at) is None:
+    is_hidden = said is not None and is_subscription_placeholder(said.text)
+    is_news = said is not None and services.remember(chat, said, received_at=event.received_at) is not None
+    if said is not None and not is_news:
         known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=said.id).first()
-        if known is None or (known.text, known.chat_id) != (said.text, chat.pk):
+        text = known.text if known and is_hidden else said.text
+        if known is None or (known.text, known.chat_id) != (text, chat.pk):
             event.settle(Status.IGNORED, note="conflict: a known message id with another content")
             return
     if is_new:
         services.want_sync(chat)
+    if is_hidden:
+        event.note = "Avito's placeholder for a missing subscription"
+        if is_news and chat.account is not None:
+            news.messenger_unpaid(chat.account)
     event.settle(Status.PROCESSED, error="")

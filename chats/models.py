@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from avito_accounts.models import Account
+from chats import shown
 
 AVITO_ID_MAX = 255
 
@@ -122,6 +123,11 @@ class Message(models.Model):
     sending_at = models.DateTimeField(null=True, blank=True, help_text="when the last attempt began")
     retry_at = models.DateTimeField(null=True, blank=True, help_text="not before: the next attempt, or the next look")
     absences = models.PositiveSmallIntegerField(default=0, help_text="looks at Avito that did not find an unknown one")
+    is_placeholder = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Avito's advertisement of a subscription in place of what was said; shown, and nothing else",
+    )
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     read_at = models.DateTimeField(_("read"), null=True, blank=True)
 
@@ -142,6 +148,21 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.direction} {self.avito_id or self.pk}"
+
+    @property
+    def words(self) -> str:
+        """What people read, in their language where the words are ours. `text` is what was said."""
+        return shown.words(self.type, self.text, self.content, is_placeholder=self.is_placeholder)
+
+    @property
+    def is_said(self) -> bool:
+        """Are the words the author's, rather than a note of ours?"""
+        return not self.is_placeholder and bool(shown.said_in(self.type, self.text, self.content))
+
+    @property
+    def picture_url(self) -> str:
+        """Where its picture can be seen, in the largest size; "" if it has none."""
+        return "" if self.type == "deleted" else shown.picture_url(self.content)
 
 
 class CatchUp(models.Model):

@@ -13,7 +13,10 @@ is no longer so, somebody else has judged the reply meanwhile, and the late judg
 """
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -23,8 +26,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 import avito
+from avito_accounts import news, tokens
 from avito_accounts import services as accounts
-from avito_accounts import tokens
 from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, code_of
 from avito_accounts.models import Account
 from chats import services, tasks
@@ -44,6 +47,8 @@ LOOKS_NEEDED = 2
 LOOK_LEASE = timedelta(seconds=60)
 LOOK_PAUSE_MAX = timedelta(minutes=5)
 SWEPT_AT_ONCE = 50
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The code of a failed reply that may have arrived all the same."""
 TRANSIENT = (avito.NoAnswer, avito.RateLimited, avito.Broken, avito.Unreadable)
 
 
@@ -57,7 +62,15 @@ def reply(chat: Chat, *, text: str, author: User | None) -> Message:
     return message
 
 
-def put(chat: Chat, *, text: str, author: User | None, status: str) -> Message:
+def put(
+    chat: Chat,
+    *,
+    text: str,
+    author: User | None,
+    status: str,
+    type: str = "text",
+    content: dict[str, Any] | None = None,
+) -> Message:
     """A new message of ours in the chat. Needs a transaction."""
     locked = Chat.objects.select_for_update(of=("self",)).get(pk=chat.pk)
     sending = status == Status.SENDING
@@ -65,8 +78,9 @@ def put(chat: Chat, *, text: str, author: User | None, status: str) -> Message:
         chat=locked,
         avito_user_id=locked.avito_user_id,
         direction=Message.Direction.OUTBOUND,
+        type=type,
         text=text,
-        content={"text": text},
+        content=content or {"text": text},
         written_by=author,
         author_id=locked.avito_user_id or None,
         delivery_status=status,
@@ -116,21 +130,59 @@ def deliver(message: Message) -> None:
     ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
-def send_now(account: Account, *, avito_id: str, text: str, author: User | None) -> Message:
-    """Send a text while somebody waits for it, ahead of what is queued. The row stands before the call is made.
+@dataclass(frozen=True)
+class Picture:
+    """A picture to send. `content_type`: one of avito.messenger.IMAGE_TYPES."""
 
-    Raises AccountUnusable, or avito.NotFound for a chat that Avito does not know: nothing is stored then. After any
-    other AvitoError the row is `unknown` if the text may have arrived, and will be looked for; else `failed`. Whoever
-    waited has heard of the failure, so it is never sent again by itself.
+    data: bytes = field(repr=False)
+    content_type: str
+
+
+def send_now(
+    account: Account,
+    *,
+    avito_id: str,
+    text: str = "",
+    picture: Picture | None = None,
+    author: User | None,
+    claim: Callable[[Message], object] | None = None,
+) -> Message:
+    """Send a text or a picture while somebody waits for it, ahead of what is queued. The row stands before the call.
+
+    `claim`: gets the row in the transaction that makes it; what it raises takes the row back, and nothing is sent.
+    Raises AccountUnusable, or avito.NotFound for a chat that Avito does not know: nothing is stored then, as when a
+    picture cannot be uploaded. After any other AvitoError the row is `unknown` if the message may have arrived, and
+    will be looked for; else `failed`. Whoever waited has heard of the failure, so it is never sent again by itself.
     """
     user_id = accounts.user_id(account)
     token = tokens.access_token(account)
     if not Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).exists():
         info = accounts.call(account, lambda client: client.messenger.chat(user_id, avito_id))
         services.store_chat(info, user_id=user_id, account=account)
+    kind: dict[str, Any] = {}
+    if picture is not None:
+        kind = {"type": "image", "content": {"image_id": _upload(account, user_id, picture)}}
+        token = tokens.access_token(account)
     with transaction.atomic():
         chat = services.chat_for(avito_id=avito_id, user_id=user_id, account=account)
-        message = put(chat, text=text, author=author, status=Status.SENDING)
+        message = put(chat, text=text, author=author, status=Status.SENDING, **kind)
+        if claim is not None:
+            claim(message)
+    _send_claimed(account, message, token, user_id)
+    message.refresh_from_db()
+    return message
+
+
+def _upload(account: Account, user_id: int, picture: Picture) -> str:
+    """Bring a picture to Avito, which shows it to nobody; so doing it twice does no harm."""
+    name = f"image.{picture.content_type.partition('/')[2]}"
+    return services.call(
+        account, lambda client: client.messenger.upload_image(user_id, name, picture.data, picture.content_type)
+    )
+
+
+def _send_claimed(account: Account, message: Message, token: str, user_id: int) -> None:
+    """The call for a row that is being sent, and once more with a fresh token if this one is refused."""
     try:
         try:
             _send(message, tokens.client_for(account, token), user_id)
@@ -144,8 +196,6 @@ def send_now(account: Account, *, avito_id: str, text: str, author: User | None)
         status, wait = (Status.UNKNOWN, FIRST_LOOK) if maybe_done else (Status.FAILED, None)
         _settle(_sending(message), status, code=code_of(error), detail=str(error), retry_in=wait)
         raise
-    message.refresh_from_db()
-    return message
 
 
 def look_again(message: Message) -> None:
@@ -158,13 +208,13 @@ def look_again(message: Message) -> None:
     unknown = doubt.filter(retry_at=lease)  # so that a look which took too long judges nothing
     given_up = now - (message.sending_at or message.created_at) > GIVE_UP_AFTER
     if message.chat.account is None or given_up:
-        _settle(unknown, Status.FAILED, code="outcome_unknown", detail="Whether it arrived could not be found out.")
+        _settle(unknown, Status.FAILED, code=OUTCOME_UNKNOWN, detail="Whether it arrived could not be found out.")
         ring_on_commit(tasks.deliver_next, message.chat_id)
         return
     try:
         was_read = services.read_chat(message.chat)  # finding it there settles it
     except (avito.NotFound, avito.Forbidden) as error:
-        _settle(unknown, Status.FAILED, code="outcome_unknown", detail=str(error))
+        _settle(unknown, Status.FAILED, code=OUTCOME_UNKNOWN, detail=str(error))
         ring_on_commit(tasks.deliver_next, message.chat_id)
         return
     except (avito.AvitoError, AccountUnusable) as error:
@@ -250,12 +300,22 @@ def _claim(message: Message) -> bool:
 
 def _send(message: Message, client: avito.Client, user_id: int) -> None:
     """The call itself. Claimed beforehand; its success is stored at once."""
+    account, chat_id = message.chat.account, message.chat.avito_id
     tokens.release_connection()
-    sent = client.messenger.send_text(user_id, message.chat.avito_id, message.text)
-    services.mark_sent(message, avito_id=sent.id)
-    account = message.chat.account
-    if account is not None and account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
-        tokens.lift_flag(account)
+    try:
+        if message.type == "image":
+            sent = client.messenger.send_image(user_id, chat_id, str(message.content["image_id"]))
+        else:
+            sent = client.messenger.send_text(user_id, chat_id, message.text)
+    except avito.SubscriptionRequired:
+        if account is not None:
+            news.messenger_unpaid(account)
+        raise
+    services.mark_sent(message, avito_id=sent.id, content=sent.content)
+    if account is not None:
+        news.messenger_paid(account)
+        if account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
+            tokens.lift_flag(account)
 
 
 def _judge(message: Message, held: QuerySet[Message], error: Exception) -> None:

@@ -1,8 +1,8 @@
 """The conversations themselves: finding them, remembering what was said, reading them at Avito."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import phonenumbers
 import structlog
@@ -13,9 +13,11 @@ from django.utils import timezone
 
 import avito
 from avito import webhooks
-from avito.messenger import OFFSET_MAX, is_subscription_placeholder
+from avito.content import is_subscription_placeholder
+from avito.messenger import OFFSET_MAX
 from avito.types import Chat as AvitoChat
 from avito.types import Message as AvitoMessage
+from avito_accounts import news
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account
@@ -24,9 +26,11 @@ from chats.models import CatchUp, Chat, Message
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 SYNC_LEASE = timedelta(minutes=2)
 UNPAID_PAUSE = timedelta(hours=6)
+HIDDEN_FOR = timedelta(days=1)
 CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
 IMPORTED_CHATS_MAX = 100
 CHAT_TYPES = ("u2i", "u2u", "a2u")
@@ -77,16 +81,19 @@ def describe(chat: Chat, **known: Any) -> None:
 def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, received_at: datetime) -> Message | None:
     """Keep a message that Avito has shown us, once; None when we had it. Needs the chat locked, and saves it.
 
-    An outgoing one may be a reply of ours whose delivery we were not sure of: then it settles that reply.
+    An outgoing one may be a reply of ours whose delivery we were not sure of: then it settles that reply. What Avito
+    hides behind its advertisement is kept as such.
     """
     known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=seen.id).first()
     if known is not None:
-        _bring_up_to_date(chat, known, seen)
+        if known.chat_id == chat.pk:
+            _bring_up_to_date(chat, known, seen)
         return None
     outbound = seen.direction == "out"
     created_at = seen.created_at or received_at
-    if outbound and (reply := _reply_on_its_way(chat, seen.text, created_at)):
-        mark_sent(reply, avito_id=seen.id)
+    is_placeholder = is_subscription_placeholder(seen.text)
+    if outbound and not is_placeholder and (reply := _reply_on_its_way(chat, seen, created_at)):
+        mark_sent(reply, avito_id=seen.id, content=seen.content)
         return None
     read_at = seen.read_at if outbound else (received_at if getattr(seen, "is_read", None) else None)
     message = Message(
@@ -94,9 +101,10 @@ def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, recei
         avito_user_id=chat.avito_user_id,
         avito_id=seen.id,
         direction=Message.Direction.OUTBOUND if outbound else Message.Direction.INBOUND,
-        type=seen.type[:50],
+        type=_type_of(seen),
         text=seen.text,
         content=seen.content,
+        is_placeholder=is_placeholder,
         author_id=seen.author_id,
         delivery_status=Message.DeliveryStatus.SENT if outbound else Message.DeliveryStatus.RECEIVED,
         created_at=created_at,
@@ -111,10 +119,22 @@ def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, recei
     return message
 
 
+def _type_of(seen: AvitoMessage | webhooks.IncomingMessage) -> str:
+    """Avito's word; its advertisement, which poses as a text, is a notice of the system."""
+    return "system" if is_subscription_placeholder(seen.text) else seen.type[:50]
+
+
 def add_to_chat(chat: Chat, message: Message) -> None:
     """Count a new message and let the chat show it. Needs the chat locked, and saves it."""
-    inbound = message.direction == Message.Direction.INBOUND
     chat.messages_count += 1
+    if not message.is_placeholder:
+        _show(chat, message)
+    chat.save()
+
+
+def _show(chat: Chat, message: Message) -> None:
+    """Let the chat tell of the message. Does not save."""
+    inbound = message.direction == Message.Direction.INBOUND
     if inbound and message.read_at is None:
         chat.unread_count += 1
     if inbound and not chat.phone:
@@ -123,11 +143,13 @@ def add_to_chat(chat: Chat, message: Message) -> None:
     newest = chat.last_message
     if newest is None or (newest.created_at, newest.avito_id or "~") <= (message.created_at, message.avito_id or "~"):
         chat.last_message, chat.last_message_at, chat.activity_at = message, message.created_at, message.created_at
-    chat.save()
 
 
 def _bring_up_to_date(chat: Chat, known: Message, seen: AvitoMessage | webhooks.IncomingMessage) -> None:
-    """What may change in a message that we have: it is read, or deleted. Its words never change."""
+    """What may change in a message that we have: it is read, deleted, or no longer hidden. Its words never change."""
+    if known.is_placeholder:
+        _reveal(chat, known, seen)
+        return
     changed = []
     if seen.type == "deleted" and known.type != "deleted":
         known.type = "deleted"
@@ -144,22 +166,44 @@ def _bring_up_to_date(chat: Chat, known: Message, seen: AvitoMessage | webhooks.
         known.save(update_fields=changed)
 
 
-def _reply_on_its_way(chat: Chat, text: str, created_at: datetime) -> Message | None:
-    """The oldest reply of this chat that may be the message which Avito shows: it has been tried, and not settled."""
+def _reveal(chat: Chat, hidden: Message, seen: AvitoMessage | webhooks.IncomingMessage) -> None:
+    """Avito shows now what stood behind its advertisement: only now it is news."""
+    if is_subscription_placeholder(seen.text):
+        return
+    is_inbound = hidden.direction == Message.Direction.INBOUND
+    if not is_inbound and (reply := _reply_on_its_way(chat, seen, hidden.created_at)):
+        mark_sent(reply, avito_id=seen.id, content=seen.content)  # the row of what was hidden gives way to it
+        chat.refresh_from_db()
+        return
+    hidden.type, hidden.text, hidden.content, hidden.is_placeholder = _type_of(seen), seen.text, seen.content, False
+    hidden.read_at = (timezone.now() if getattr(seen, "is_read", None) else None) if is_inbound else seen.read_at
+    hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
+    _show(chat, hidden)
+    chat.save()
+
+
+def _reply_on_its_way(
+    chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, created_at: datetime
+) -> Message | None:
+    """The oldest reply of this chat that may be the message which Avito shows: it has been tried, and not settled.
+
+    Texts are known by their words, whatever Avito makes of links in them; pictures only by being pictures.
+    """
+    alike = Q(type="image") if seen.type == "image" else Q(text=seen.text) & ~Q(type="image")
     return (
         chat.messages.filter(
-            delivery_status__in=Message.UNSETTLED,
-            avito_id=None,
-            text=text,
-            sending_at__lte=created_at + CLOCK_SKEW,
+            alike, delivery_status__in=Message.UNSETTLED, avito_id=None, sending_at__lte=created_at + CLOCK_SKEW
         )
         .order_by("id")
         .first()
     )
 
 
-def mark_sent(message: Message, *, avito_id: str) -> None:
-    """A reply has arrived as `avito_id`. The answer to our own call knows better than any guess from an echo."""
+def mark_sent(message: Message, *, avito_id: str, content: dict[str, Any] | None = None) -> None:
+    """A reply has arrived as `avito_id`. The answer to our own call knows better than any guess from an echo.
+
+    `content`: as Avito shows it; of a picture, whose addresses only Avito knows, it is kept.
+    """
     with transaction.atomic():
         chat = Chat.objects.select_for_update().get(pk=message.chat_id)
         mine = Message.objects.select_for_update().get(pk=message.pk)
@@ -172,8 +216,12 @@ def mark_sent(message: Message, *, avito_id: str) -> None:
         mine.avito_id, mine.avito_user_id = avito_id, chat.avito_user_id
         mine.delivery_status, mine.retry_at = Message.DeliveryStatus.SENT, None
         mine.error_code = mine.error_detail = ""
+        if mine.type == "image" and content:
+            mine.content = {**mine.content, **content}  # the id of the upload stays, should the reply go out again
         mine.save(
-            update_fields=["avito_id", "avito_user_id", "delivery_status", "retry_at", "error_code", "error_detail"]
+            update_fields=[
+                *("avito_id", "avito_user_id", "delivery_status", "retry_at", "error_code", "error_detail", "content")
+            ]
         )
         chat.save(update_fields=["sync_due_at", "messages_count", "last_message", "updated_at"])
     ring_on_commit(tasks.deliver_next, message.chat_id)
@@ -210,10 +258,27 @@ def mark_read(chat: Chat) -> None:
 def mark_read_here(chat: Chat) -> None:
     with transaction.atomic():
         locked = Chat.objects.select_for_update().get(pk=chat.pk)
-        inbound = locked.messages.filter(direction=Message.Direction.INBOUND, read_at=None)
+        # What Avito hides has been read by nobody.
+        inbound = locked.messages.filter(direction=Message.Direction.INBOUND, read_at=None, is_placeholder=False)
         inbound.update(read_at=timezone.now())
         locked.unread_count = 0
         locked.save(update_fields=["unread_count", "updated_at"])
+
+
+def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
+    """Take an own message back at Avito; here its words are kept, but shown no more.
+
+    Raises AvitoError, AccountUnusable.
+    """
+    user_id = accounts.user_id(account)
+    try:
+        call(account, lambda client: client.messenger.delete_message(user_id, avito_id, message_id))
+    except avito.AvitoError as error:
+        chat = Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).first() if error.maybe_done else None
+        if chat is not None:
+            want_sync(chat)  # the chat will show whether it was done
+        raise
+    Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
 
 
 def phone_in(text: str) -> str:
@@ -267,12 +332,33 @@ def read_chat(chat: Chat) -> bool:
     user_id = accounts.user_id(account)
     info = accounts.call(account, lambda client: client.messenger.chat(user_id, chat.avito_id))
     try:
-        page = accounts.call(account, lambda client: client.messenger.messages(user_id, chat.avito_id))
+        page = call(account, lambda client: client.messenger.messages(user_id, chat.avito_id))
     except avito.SubscriptionRequired:  # without it Avito shows the chat, but not what was said
         store_chat(info, user_id=user_id, account=account)
         return False
     store_chat(info, user_id=user_id, account=account, messages=page.messages)
-    return True
+    return not are_hidden(page.messages)
+
+
+def call(account: Account, use: Callable[[avito.Client], T]) -> T:
+    """As `accounts.call`, for what needs the subscription to Avito's messenger: people hear when it is missing."""
+    try:
+        return accounts.call(account, use)
+    except avito.SubscriptionRequired:
+        news.messenger_unpaid(account)
+        raise
+
+
+def are_hidden(messages: Sequence[AvitoMessage]) -> bool:
+    """Does Avito show its advertisement in place of words? Then what is not found among them may be there all the same.
+
+    Old ones behind newer words do not count: they may stay hidden for ever.
+    """
+    hidden = {message.id: message.created_at for message in messages if is_subscription_placeholder(message.text)}
+    if not hidden:
+        return False
+    newest = max(messages, key=lambda message: message.created_at)
+    return newest.id in hidden or max(hidden.values()) > timezone.now() - HIDDEN_FOR
 
 
 def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tuple[AvitoMessage, ...] = ()) -> Chat:
@@ -325,15 +411,19 @@ def reconcile(account: Account) -> None:
         CatchUp.objects.filter(account=account).update(seen_until=max(found.values()))
 
 
-def store_messages(account: Account, avito_id: str, messages: Iterable[AvitoMessage]) -> None:
-    """Keep what somebody has just read live."""
+def store_messages(account: Account, avito_id: str, messages: Sequence[AvitoMessage]) -> None:
+    """Keep messages that have just been read."""
     with transaction.atomic():
         chat = chat_for(avito_id=avito_id, user_id=accounts.user_id(account), account=account)
         if not chat.name:
             want_sync(chat)
-        for message in sorted(messages, key=lambda message: message.created_at):
-            if not is_subscription_placeholder(message.text):
-                remember(chat, message, received_at=timezone.now())
+        oldest_first = sorted(messages, key=lambda message: message.created_at)
+        new = [remember(chat, message, received_at=timezone.now()) for message in oldest_first]
+        if not are_hidden(messages):
+            if messages:
+                news.messenger_paid(account)
+        elif any(message is not None and message.is_placeholder for message in new):
+            news.messenger_unpaid(account)
 
 
 def accounts_to_reconcile() -> QuerySet[Account]:

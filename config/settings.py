@@ -208,6 +208,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60},
     },
+    "check-webhooks": {  # each account once an hour, in the minute that is its own
+        "task": "avito_accounts.tasks.check_webhooks",
+        "schedule": crontab(),
+        "options": {"expires": 60},
+    },
+    "forget-old-send-keys": {"task": "messenger.tasks.forget_old_keys", "schedule": timedelta(hours=1)},
     "reconcile-chats": {
         "task": "chats.tasks.reconcile_due_accounts",
         "schedule": timedelta(seconds=30),

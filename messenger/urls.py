@@ -1,12 +1,20 @@
 from django.urls import path
 
-from messenger.api import MessengerViewSet
+from api.parsers import StrictJSONParser
+from messenger.api import MessageForm, MessengerViewSet
 
-base = "messenger/accounts/<int:account_id>/chats"
+account = "messenger/accounts/<int:account_id>"
+base = f"{account}/chats"
+message = f"{base}/<str:chat_id>/messages/<str:message_id>"
+send = MessengerViewSet.as_view({"post": "send"}, parser_classes=[StrictJSONParser, MessageForm])
+webhook = MessengerViewSet.as_view({"get": "webhook", "post": "subscribe", "delete": "unsubscribe"})
 urlpatterns = [
     path(base, MessengerViewSet.as_view({"get": "chats"})),
     path(f"{base}/<str:chat_id>", MessengerViewSet.as_view({"get": "chat"})),
     path(f"{base}/<str:chat_id>/messages", MessengerViewSet.as_view({"get": "messages"})),
-    path(f"{base}/<str:chat_id>/send", MessengerViewSet.as_view({"post": "send"})),
-    path(f"{base}/<str:chat_id>/messages/<str:message_id>/read", MessengerViewSet.as_view({"post": "read"})),
+    path(f"{base}/<str:chat_id>/send", send),
+    path(message, MessengerViewSet.as_view({"delete": "delete"})),
+    path(f"{message}/read", MessengerViewSet.as_view({"post": "read"})),
+    path(f"{account}/voice-files", MessengerViewSet.as_view({"get": "voices"})),
+    path(f"{account}/webhook", webhook),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from avito import Client, Invalid, Unreadable
-from avito.messenger import is_subscription_placeholder, render_text
+from avito.content import image_type, is_subscription_placeholder, render_text
 from avito.protocol import Request, Response
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "avito"
@@ -124,6 +124,10 @@ def test_message_with_least_is_read() -> None:
         ("link", {"link": {"text": "см. https://a.b", "url": "https://a.b"}}, "см. https://a.b"),
         ("link", {"link": {"text": "", "url": "https://a.b"}}, "https://a.b"),
         ("item", {"item": {"title": "Студия", "item_url": "https://a.b"}}, "Студия"),
+        ("item", {"item": {"title": "Студия", "price_string": "3 500 ₽"}}, "Студия, 3 500 ₽"),
+        ("item", {"item": {"title": None, "price_string": 5}}, ""),
+        ("location", {"location": {"lat": 55.75, "lon": -37}}, "55.75, -37"),
+        ("location", {"location": {"lat": True, "lon": "37"}}, ""),
         ("location", {"location": {"title": "", "text": "Сочи"}}, "Сочи"),
         ("image", {"image": {"sizes": {"32x32": "https://a.b"}}}, ""),
         ("voice", {"voice": {"voice_id": "1"}}, ""),
@@ -145,13 +149,43 @@ def test_every_type_has_its_words(type: str, content: dict[str, Any], words: str
     [
         ("Перейдите на подписку с API мессенджера, чтобы получить доступ к чатам", True),
         ("  перейдите на подписку с\u00a0API мессенджера", True),
+        ("«Перейдите на подписку с API-мессенджера»", True),
+        ("ПЕРЕЙДИТЕ\nна подписку с “API” мессенджера!", True),
+        ("Перей\u200bдите на\u00adподписку с\u2009API мессенджера", False),  # a soft hyphen joins two words
+        ("Перей\u200bдите на\u2009подписку с API мессенджера", True),
+        ("Пeрeйдитe нa пoдпиcку c АРІ мeccенджepa", True),  # in letters of two alphabets
+        ("Перейдите на подписку со доступом к API мессенджера", True),
         ("Вы писали: перейдите на подписку с API мессенджера?", False),
+        ("Перейдите на подписку", False),
+        ("Перейдите на подписку с API мессенджера. " + "x" * 1000, False),
         ("Здравствуйте!", False),
         ("", False),
     ],
 )
 def test_advertisement_of_a_subscription_is_no_buyer(text: str, is_placeholder: bool) -> None:
     assert is_subscription_placeholder(text) is is_placeholder
+
+
+BMP = b"BM" + bytes(12) + (40).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("data", "type"),
+    [
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"GIF89a", "image/gif"),
+        (BMP, "image/bmp"),
+        (bytes(4) + b"ftypheic", "image/heic"),
+        (bytes(4) + b"ftypmp42", None),
+        (b"BMW X5, 2019", None),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", None),
+        (b"RIFF0000WEBP", None),
+        (b"", None),
+    ],
+)
+def test_a_picture_is_known_by_its_bytes(data: bytes, type: str | None) -> None:
+    assert image_type(data) == type
 
 
 def paged(request: Request) -> object:

@@ -16,7 +16,7 @@ from django.core import signing
 from django.utils import timezone
 
 from api.roles import set_role
-from avito_accounts import services, tasks
+from avito_accounts import tasks, webhooks
 from avito_accounts.models import Account, Authorization, AuthorizationRequest
 from avito_accounts.views import BROWSER_COOKIE
 from tests.avito.loopback import ProxyServer
@@ -725,10 +725,10 @@ def test_an_old_address_that_could_not_be_taken_off_is_tried_again(
     avito_sandbox.fault("status", "webhook/unsubscribe$", status=500, times=1)
     tasks.subscribe_webhook(anna.pk)
     assert len(webhooks_of(avito_sandbox)) == 2
-    assert list(services.accounts_to_subscribe()) == [anna]
+    assert list(webhooks.to_subscribe()) == [anna]
     tasks.subscribe_webhook(anna.pk)
     assert len(webhooks_of(avito_sandbox)) == 1
-    assert not services.accounts_to_subscribe().exists()
+    assert not webhooks.to_subscribe().exists()
 
 
 # Accounts with keys of their own
@@ -755,14 +755,14 @@ def test_own_keys_fetch_a_token_at_first_use_and_tell_whose_it_is(owner: Api, av
 
 def test_own_keys_whose_first_ring_failed_are_connected_by_the_sweep(owner: Api, avito_sandbox: Sandbox) -> None:
     account = with_keys(owner)
-    assert list(services.accounts_to_subscribe()) == [account]
+    assert list(webhooks.to_subscribe()) == [account]
     for fault in ("/token$", "self$"):  # before there is a token, and before there is a number
         avito_sandbox.fault("status", fault, status=500, times=1)
         tasks.subscribe_webhook(account.pk)
-        assert list(services.accounts_to_subscribe()) == [account]
+        assert list(webhooks.to_subscribe()) == [account]
     tasks.subscribe_webhook(account.pk)
     assert len(webhooks_of(avito_sandbox)) == 1
-    assert not services.accounts_to_subscribe().exists()
+    assert not webhooks.to_subscribe().exists()
 
 
 def test_the_sweep_leaves_wrong_keys_to_a_person(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
@@ -772,10 +772,10 @@ def test_the_sweep_leaves_wrong_keys_to_a_person(owner: Api, anna: Account, avit
     make_account(client_id="only-an-id")
     for account in (anna, wrong, mismatch, taken):
         tasks.subscribe_webhook(account.pk)
-    assert not services.accounts_to_subscribe().exists()
+    assert not webhooks.to_subscribe().exists()
     owner.put(f"/api/v1/accounts/{anna.pk}", {"userId": "1"})
     owner.put(f"/api/v1/accounts/{mismatch.pk}", {"userId": str(ANNA)})  # the person corrects it
-    assert list(services.accounts_to_subscribe()) == [mismatch]
+    assert list(webhooks.to_subscribe()) == [mismatch]
 
 
 def test_own_keys_renew_their_token_when_avito_refuses_it(owner: Api, avito_sandbox: Sandbox) -> None:

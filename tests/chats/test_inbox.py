@@ -160,13 +160,6 @@ def test_replaying_every_event_changes_nothing(account: Account, nobody: Api) ->
     assert statuses() == ["processed"] * 3
 
 
-def test_the_placeholder_of_a_missing_subscription_is_no_buyers_message(account: Account, nobody: Api) -> None:
-    text = "Перейдите на подписку с API мессенджера, чтобы получить доступ к чатам"
-    deliver(nobody, message_event(content={"text": text}))
-    assert not Message.objects.exists()
-    assert statuses() == ["ignored"]
-
-
 def legacy(**fields: Any) -> dict[str, Any]:
     return {
         "event": "message.new",

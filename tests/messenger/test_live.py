@@ -353,12 +353,17 @@ def test_another_sellers_chat_is_not_reachable(colleague: Api, anna: Account, av
     assert len(at_avito(avito_sandbox, foreign)) == 1
 
 
+def as_written(api: Api, method: str, path: str) -> requests.Response:
+    """A call to exactly this path: `requests` would tidy it up."""
+    request = requests.Request(method, api.base, headers=dict(api.session.headers)).prepare()
+    request.url = api.base + path
+    return api.session.send(request, timeout=10)
+
+
 @pytest.mark.parametrize("chat_id", ["..", ".", "%00", "%2e%2e", "a%2Fb", "x" * 300, "%0d%0aX", "%ED%A0%80", "self"])
 def test_no_chat_id_leads_to_another_call(colleague: Api, anna: Account, avito_sandbox: Sandbox, chat_id: str) -> None:
     for path in (f"{base(anna)}/{chat_id}", f"{base(anna)}/{chat_id}/messages"):
-        request = requests.Request("GET", colleague.base, headers=dict(colleague.session.headers)).prepare()
-        request.url = colleague.base + path  # as written: `requests` would tidy it up
-        answer = colleague.session.send(request, timeout=10)
+        answer = as_written(colleague, "GET", path)
         assert answer.status_code == 404, answer.text
     asked = [row["path"] for row in avito_sandbox.journal() if row["path"] != "/token"]
     assert {path.rpartition("/chats/")[0] for path in asked} <= {
