@@ -44,22 +44,23 @@ FALLBACK_PROCESSES = 8
 LEARNT_SECONDS = 86_400
 REFUSED_ACCOUNTS = 3  # so many refused with no other answer between them: the whole application is meant
 
-_background: ContextVar[bool] = ContextVar("avito_limits_background", default=False)
+_background: ContextVar[float] = ContextVar("avito_limits_background", default=0.0)
+"""How long calls may wait for their tokens as background work; 0: they are people's."""
 
 
-def background() -> AbstractContextManager[None]:
-    """Calls in here wait longer, and leave a reserve to people."""
-    return _working(in_background=True)
+def background(patience_seconds: float = BACKGROUND_PATIENCE_SECONDS) -> AbstractContextManager[None]:
+    """Calls in here leave a reserve to people, and wait so long for their tokens."""
+    return _working(patience_seconds)
 
 
 def at_once() -> AbstractContextManager[None]:
     """Calls in here wait no longer than people do, though the work is background work: others wait for it."""
-    return _working(in_background=False)
+    return _working(0.0)
 
 
 @contextmanager
-def _working(*, in_background: bool) -> Iterator[None]:
-    token = _background.set(in_background)
+def _working(patience_seconds: float) -> Iterator[None]:
+    token = _background.set(patience_seconds)
     try:
         yield
     finally:
@@ -456,10 +457,8 @@ class Metered:
 
     def send(self, request: Request, *, deadline_seconds: float | None = None) -> Response:
         """Send when it is allowed; in the background again after a 429, which has done nothing."""
-        is_background = _background.get()
-        patience = _Patience(
-            BACKGROUND_PATIENCE_SECONDS if is_background else PEOPLE_PATIENCE_SECONDS, self._before_waiting
-        )
+        is_background = _background.get() > 0
+        patience = _Patience(_background.get() or PEOPLE_PATIENCE_SECONDS, self._before_waiting)
         while True:
             call = self._call(request, deadline_seconds, is_background)
             while wait := self._limits.take(call):

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 WEBHOOK_PATH = "/api/v1/webhooks/avito"
 KEYS = frozenset({"client_id", "client_secret"})
+ONLINE = frozenset({"eternal_online_enabled", "online_keep_alive_interval"})
 WRONG_OWNER = ("account_mismatch", "user_id_taken")
 
 
@@ -39,7 +40,7 @@ def call(account: Account, use: Callable[[avito.Client], T]) -> T:
 
 
 def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
-    token = tokens.access_token(account)
+    token = tokens.at_hand(account) or tokens.access_token(account)
     client = tokens.client_for(account, token)
     tokens.release_connection()
     try:
@@ -50,6 +51,7 @@ def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
     except avito.Unauthorized:
         pass
     client = tokens.client_for(account, tokens.access_token(account, rejected=token))
+    account._state.fields_cache.pop("authorization", None)  # another one by now
     tokens.release_connection()
     try:
         return use(client)
@@ -116,6 +118,10 @@ def save(account: Account, changed: set[str], *, proxy_address: proxies.Address 
         written |= _reset_connection(account)
     if changed & KEYS:  # the history shows that they changed, not what they are
         account._change_reason = ", ".join(sorted(changed & KEYS))  # type: ignore[attr-defined]
+    if not changed.isdisjoint(ONLINE):  # from now on, at the new interval
+        account.online_due_at = timezone.now() if account.eternal_online_enabled else None
+        account.online_failures = 0
+        written |= {"online_due_at", "online_failures"}
     with transaction.atomic():
         if proxy_address is not None:
             account.proxy = proxies.chosen(proxy_address)

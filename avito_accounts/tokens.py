@@ -88,6 +88,17 @@ def access_token(account: Account, *, rejected: str | None = None) -> str:
         return _renewed(account, rejected=rejected, asked_at=asked_at).access_token
 
 
+def at_hand(account: Account) -> str | None:
+    """The token that was read together with the account, unless it is time to renew it. Costs no query.
+
+    It may have been replaced since; Avito then refuses it, and `access_token` finds the new one.
+    """
+    authorization = account._state.fields_cache.get("authorization")
+    if authorization is None or authorization.dead_reason or timezone.now() >= authorization.refresh_at:
+        return None
+    return str(authorization.access_token)
+
+
 def release_connection() -> None:
     """Give the database connection to others before a wait; the next query gets one again. Not in a transaction."""
     if not connection.in_atomic_block:

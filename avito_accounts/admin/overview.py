@@ -19,7 +19,7 @@ from avito_accounts import statistics
 from avito_accounts.admin import shown
 from avito_accounts.api import error_of, proxy_error_of
 from avito_accounts.errors import words
-from avito_accounts.models import Account, DailyStats, Proxy
+from avito_accounts.models import IS_ONLINE, Account, DailyStats, Proxy
 
 PERIODS = (7, 30, 90, 270)
 DAYS = 30
@@ -102,7 +102,7 @@ def summary(has_problem: Q) -> dict[str, Any]:
         total=Count("pk"),
         problems=Count("pk", filter=has_problem),
         connected=Count("pk", filter=Q(connection_status="connected")),
-        online=Count("pk", filter=Q(is_online=True)),
+        online=Count("pk", filter=IS_ONLINE),
         balance=Sum("balance_real"),
         views=Sum("views_today"),
         contacts=Sum("contacts_today"),
