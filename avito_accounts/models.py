@@ -92,8 +92,14 @@ class Proxy(models.Model):
         ]
 
     def __str__(self) -> str:
+        address = self.address
+        return address.replace("://", f"://{self.login}@", 1) if self.login else address
+
+    @property
+    def address(self) -> str:
+        """Where it is, without the login."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.type}://{self.login + '@' if self.login else ''}{host}:{self.port}"
+        return f"{self.type}://{host}:{self.port}"
 
     @property
     def route(self) -> avito.Proxy:

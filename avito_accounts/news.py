@@ -13,7 +13,7 @@ READERS: Permission = "accounts.read"
 register(
     "account_fell",
     title=_("Account %(account)s has lost Avito"),
-    detail=_("%(reason)s"),
+    detail="%(reason)s",
     words={"reason": WORDS},
 )
 register(
@@ -71,7 +71,7 @@ def proxy_fell(proxy: Proxy, reason: str) -> None:
         _proxy(proxy),
         "proxy_fell",
         needs=READERS,
-        params={"proxy": str(proxy), "reason": reason},
+        params={"proxy": proxy.address, "reason": reason},
         path=_proxy_path(proxy),
         level="error",
     )
@@ -79,7 +79,7 @@ def proxy_fell(proxy: Proxy, reason: str) -> None:
 
 def proxy_returned(proxy: Proxy) -> None:
     notifications.solve_problem(
-        _proxy(proxy), "proxy_returned", needs=READERS, params={"proxy": str(proxy)}, path=_proxy_path(proxy)
+        _proxy(proxy), "proxy_returned", needs=READERS, params={"proxy": proxy.address}, path=_proxy_path(proxy)
     )
 
 

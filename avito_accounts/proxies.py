@@ -23,10 +23,10 @@ from avito import addresses
 from avito.errors import ProxyReason
 from avito.protocol import Request, Response
 from avito.transport import resolve
-from avito_accounts import news
+from avito_accounts import jobs, news
 from avito_accounts.errors import PROXY_REASONS
 from avito_accounts.fields import look
-from avito_accounts.models import Account, Proxy
+from avito_accounts.models import Account, Job, Proxy
 
 log = structlog.get_logger(__name__)
 
@@ -200,11 +200,14 @@ def failed(proxy: Proxy, reason: str) -> None:
 
 def worked(proxy: Proxy, *, latency_ms: int | None = None) -> None:
     """A call has come through: the breaker closes. `latency_ms` is kept if it is known, as the result of a check."""
+    had_fallen = proxy.status == Proxy.Status.ERROR
     changes: dict[str, Any] = {"failures": 0, "retry_at": None, "error_reason": "", "status": Proxy.Status.WORKING}
     if latency_ms is not None:
         changes |= {"latency_ms": latency_ms, "checked_at": timezone.now()}
     _set(proxy, changes)
     news.proxy_returned(proxy)
+    if had_fallen:  # what its accounts could not do, they may be able to do now
+        jobs.queue(Job.Kind.CHECK, proxy.accounts.filter(connection_error_code="proxy_failed"))
 
 
 def check_failed(proxy: Proxy, reason: str) -> None:

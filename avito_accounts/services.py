@@ -105,7 +105,7 @@ def recognise(account: Account, owner: Owner) -> None:
         raise WrongOwner(error)
 
 
-def save(account: Account, changed: set[str], *, proxy_address: proxies.Address | None = None) -> Account:
+def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address | None" = None) -> Account:
     """Store the fields of an account that a form or the API has `changed`; a new account as a whole.
 
     Nothing else is written: Avito's side of the row may be filled in at the same time. New keys end the authorisation

@@ -18,7 +18,7 @@ import avito
 from api.admin import RoleModelAdmin, asks_first
 from avito_accounts import audit, checks, jobs, services, statistics, tokens
 from avito_accounts.admin import overview, shown, trail
-from avito_accounts.api import error_of, proxy_error_of
+from avito_accounts.api import error_of
 from avito_accounts.errors import AccountUnusable, code_of, text_of, words
 from avito_accounts.models import Account, Authorization, Job, Proxy, Run
 
@@ -99,7 +99,6 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         "balance",
         "listings",
         "today",
-        "figures_read",
     )
     list_filter = (ConnectionFilter, ProxyFilter, EternalOnlineFilter)
     search_fields = ("name", "avito_user_id", "proxy__host")
@@ -176,26 +175,23 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     @admin.display(description=_("account"), ordering="name")
     def account(self, account: Account) -> SafeString:
         number = f"№ {account.avito_user_id}" if account.avito_user_id else ""
-        return shown.noted(account.name, number, wide=True)
+        return shown.noted(account.name, number, room=8)
 
     @admin.display(description=_("connection"), ordering="connection_status")
     def connection(self, account: Account) -> SafeString:
         error = error_of(account.connection_error_code, account.connection_error_detail)
-        is_told = account.connection_error_code == "proxy_failed" and proxy_error_of(
-            account.proxy
-        )  # in the next column
-        return shown.noted(shown.connection_label(account), error and not is_told and error["detail"], wide=True)
+        return shown.noted(shown.connection_label(account), error["detail"] if error else "", room=10)
 
     @admin.display(description=_("proxy"), ordering="proxy__status")
     def proxy_state(self, account: Account) -> SafeString:
         proxy = account.proxy
         if proxy is None:
             return shown.noted(shown.proxy_label(None))
-        return shown.noted(shown.proxy_label(proxy), overview.proxy_note(proxy))
+        return shown.noted(shown.proxy_label(proxy), overview.proxy_note(proxy), room=8)
 
     @admin.display(description=_("online"), ordering="last_online_at")
     def online(self, account: Account) -> SafeString:
-        return shown.noted(overview.online_label(account), overview.online_since(account))
+        return shown.noted(overview.online_label(account), overview.online_since(account), room=7)
 
     @admin.display(description=_("balance"), ordering="balance_real")
     def balance(self, account: Account) -> SafeString:
@@ -207,14 +203,13 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.display(description=_("today"), ordering="views_today")
     def today(self, account: Account) -> SafeString | str:
-        if account.views_today is None:
+        """Views, contacts, and of when these figures are."""
+        if account.last_sync_at is None:
             return shown.NOTHING
         views = _("views: %(count)s") % {"count": shown.number(account.views_today)}
-        return shown.noted(views, _("contacts: %(count)s") % {"count": shown.number(account.contacts_today)})
-
-    @admin.display(description=_("figures"), ordering="last_sync_at")
-    def figures_read(self, account: Account) -> SafeString:
-        return shown.noted(shown.ago(account.last_sync_at), overview.read_in_part(account))
+        contacts = _("contacts: %(count)s") % {"count": shown.number(account.contacts_today)}
+        read = shown.ago(account.last_sync_at)
+        return shown.noted(views, format_html("{}<br>{} {}", contacts, read, overview.read_in_part(account)))
 
     # The page
 

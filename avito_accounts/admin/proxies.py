@@ -103,7 +103,7 @@ class ProxyAdmin(trail.HistoryMixin, RoleModelAdmin):
         if proxy.retry_at and proxy.retry_at > timezone.now():
             until = timezone.localtime(proxy.retry_at).strftime("%H:%M:%S")
             notes.append(_("After failures in a row nothing is sent until %(time)s.") % {"time": until})
-        return shown.noted(shown.proxy_label(proxy), " ".join(notes), wide=True)
+        return shown.noted(shown.proxy_label(proxy), " ".join(notes), room=14)
 
     @admin.display(description=_("latency"), ordering="latency_ms")
     def latency(self, proxy: Proxy) -> str:

@@ -80,7 +80,8 @@ class RunAdmin(RoleModelAdmin):
 def bar_of(run: Any) -> dict[str, Any]:
     """How far a run is; `good` and `bad` are percents of the bar."""
     total = run.total or 1
-    return {"run": run, "good": (run.done - run.failed) * 100 // total, "bad": run.failed * 100 // total}
+    bad = run.failed * 100 // total
+    return {"run": run, "good": run.done * 100 // total - bad, "bad": bad}
 
 
 def progress_of(run: Any) -> dict[str, Any]:

@@ -43,12 +43,13 @@ def label(colour: str, text: Any, hint: str = "") -> str:
     return render_to_string("unfold/helpers/label.html", {"type": colour, "text": text, "label_title": hint})
 
 
-def noted(shown: Any, note: Any = "", *, wide: bool = False) -> SafeString:
-    """Something with a smaller line below it, if there is one; `wide` for what may fill several lines."""
-    shape = "whitespace-normal break-words max-w-sm" if wide else "whitespace-nowrap"
-    room = "min-width: 11rem" if wide and note else ""
+def noted(shown: Any, note: Any = "", *, room: int = 0) -> SafeString:
+    """Something with a smaller line below it, if there is one; with `room`, at least so many rem, it may be several."""
     below = format_html('<p class="text-xs text-base-500 mt-1">{}</p>', note) if note else ""
-    return format_html('<div class="{}" style="{}">{}{}</div>', shape, room, shown, below)
+    if not room or not note:
+        return format_html('<div class="{}">{}{}</div>', "" if room else "whitespace-nowrap", shown, below)
+    shape = "whitespace-normal break-words max-w-sm"
+    return format_html('<div class="{}" style="min-width: {}rem">{}{}</div>', shape, room, shown, below)
 
 
 def link(href: str, text: Any) -> SafeString:

@@ -260,3 +260,25 @@ def test_checking_twice_changes_nothing_more(owner: Api, anna: Account) -> None:
     checked(owner, anna)
     assert Authorization.objects.values().get() == before
     assert news() == []
+
+
+def test_accounts_that_a_proxy_has_failed_are_checked_as_soon_as_it_works_again(
+    owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    with recording_proxy("socks5", mode="refuse login", login="u", password="p") as proxy:
+        through(anna, proxy)
+        assert checked(owner, anna)["connectionStatus"] == "error"
+        proxy.mode = "carry"
+        owner.post(f"{ACCOUNTS}/{anna.pk}/check-proxy")
+        tasks.work_jobs()
+    assert owner.get(f"{ACCOUNTS}/{anna.pk}").json()["connectionStatus"] == "connected"
+
+
+def test_news_of_a_proxy_show_neither_login_nor_password(colleague: Api, owner: Api, anna: Account) -> None:
+    with recording_proxy("socks5", mode="refuse login", login="lo-gin", password="pass-word") as proxy:
+        through(anna, proxy)
+        owner.post(f"{ACCOUNTS}/{anna.pk}/check-proxy")
+    told = colleague.get("/api/v1/notifications").text
+    assert f"socks5://127.0.0.1:{proxy.port}" in told
+    assert "lo-gin" not in told
+    assert "pass-word" not in told

@@ -6,7 +6,7 @@ import notifications
 
 notifications.register(
     "test_fell",
-    title=_("%(name)s: the tokens were not renewed (%(reason)s)."),
+    title=_("%(name)s: the tokens were not renewed. %(reason)s"),
     detail=_("Token expired. Please reconnect."),
 )
 notifications.register("test_returned", title=_("%(name)s: the tokens were renewed."))

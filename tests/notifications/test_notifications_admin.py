@@ -64,7 +64,7 @@ def test_news_stands_there_newest_first_in_words_with_a_way_to_its_place(operato
     tell("Первая <b>", level="info")
     tell("Вторая", level="error", path="/admin/chats/chat/5/change/")
     page = text_of(operator.get(NEWS))
-    assert page.index("Вторая: the tokens were not renewed (x).") < page.index("Первая &lt;b&gt;")
+    assert page.index("Вторая: the tokens were not renewed. x") < page.index("Первая &lt;b&gt;")
     assert "Token expired. Please reconnect." in page
     assert 'href="/admin/chats/chat/5/change/"' in page
     assert "<b>" not in page
@@ -73,7 +73,7 @@ def test_news_stands_there_newest_first_in_words_with_a_way_to_its_place(operato
 def test_the_page_speaks_the_readers_language() -> None:
     tell()
     page = text_of(signed_in("clerk", "operator", language="ru").get(NEWS))
-    assert "Анна: токены не обновлены (x)." in page
+    assert "Анна: токены не обновлены. Причина: x" in page
     assert "Срок действия доступа истёк" in page
 
 

@@ -45,7 +45,7 @@ def test_news_is_shown_newest_first_with_words_and_a_place_to_look(colleague: Ap
         "id": second.pk,
         "kind": "test_fell",
         "level": "error",
-        "title": "Борис: the tokens were not renewed (x).",
+        "title": "Борис: the tokens were not renewed. x",
         "detail": "Token expired. Please reconnect.",
         "path": "/admin/avito_accounts/account/5/change/",
         "isRead": False,
@@ -55,9 +55,9 @@ def test_news_is_shown_newest_first_with_words_and_a_place_to_look(colleague: Ap
 @pytest.mark.parametrize(
     ("language", "title", "detail"),
     [
-        ("ru", "Анна: токены не обновлены (x).", "Срок действия доступа истёк. Подключите заново."),
-        ("en", "Анна: the tokens were not renewed (x).", "Token expired. Please reconnect."),
-        ("fr", "Анна: токены не обновлены (x).", "Срок действия доступа истёк. Подключите заново."),
+        ("ru", "Анна: токены не обновлены. Причина: x", "Срок действия доступа истёк. Подключите заново."),
+        ("en", "Анна: the tokens were not renewed. x", "Token expired. Please reconnect."),
+        ("fr", "Анна: токены не обновлены. Причина: x", "Срок действия доступа истёк. Подключите заново."),
     ],
 )
 def test_the_same_news_is_read_in_the_readers_language(colleague: Api, language: str, title: str, detail: str) -> None:
@@ -78,7 +78,7 @@ def test_a_code_within_the_words_is_told_in_words_too(colleague: Api) -> None:
     ("kind", "params", "title", "detail"),
     [
         ("test_never_registered", {"a": 1}, "test_never_registered", ""),
-        ("test_fell", {}, "?: the tokens were not renewed (?).", "Token expired. Please reconnect."),
+        ("test_fell", {}, "?: the tokens were not renewed . ?", "Token expired. Please reconnect."),
         ("test_returned", {"name": "a\0b\ud800", "more": object}, "ab?: the tokens were renewed.", ""),
         ("test_returned", {"name": "100%(x)s"}, "100%(x)s: the tokens were renewed.", ""),
         ("test_number", {"count": 5}, "5% of them", "100% sure"),
