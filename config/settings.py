@@ -414,6 +414,7 @@ UNFOLD = {
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
+                    _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),
                     _page(_("Bulk operations"), "playlist_add_check", "avito_accounts_run", "accounts.read"),
                 ],

@@ -1,8 +1,32 @@
 """What the messenger remembers beside the conversations."""
 
 from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
+from avito_accounts.errors import KEYS_REFUSED
 from avito_accounts.models import Account
+
+IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
+    Q(connection_error_code=KEYS_REFUSED) | Q(authorization__dead_reason__gt="")
+)
+"""`Presence.is_left_alone` as a question to the database."""
+
+
+class Presence(Account):
+    """An account as those see it who look after eternal online. Only to look: changes are made to the account."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("eternal online")
+        verbose_name_plural = _("eternal online")
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Enabled, but no sign is given: a person has to reconnect the account first."""
+        authorization = getattr(self, "authorization", None)
+        is_dead = authorization is not None and bool(authorization.dead_reason)
+        return self.eternal_online_enabled and (is_dead or self.connection_error_code == KEYS_REFUSED)
 
 
 class PresenceAttempt(models.Model):

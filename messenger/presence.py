@@ -13,9 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
 import structlog
 from django.db import connection, connections, transaction
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Value
+from django.db.models.functions import Now, Random
 from django.utils import timezone
 
 import avito
@@ -36,6 +39,8 @@ STATUS_UNKNOWN_SECONDS = 600
 """For how long an account is spared the status call after Avito has said that it knows none."""
 HISTORY_KEPT = timedelta(days=3)
 HISTORY_BATCH = 10_000
+FIRST_SIGN = 0.95
+"""Of an interval: when the first sign of an account comes at the latest that was enabled together with others."""
 
 # The place of an account in its interval, from 0 to the interval: neighbours in id lie far apart.
 _PLACE = "mod(account.id * 2654435761, online_keep_alive_interval)"
@@ -121,6 +126,31 @@ def enable(account: Account, *, interval: int | None = None) -> Account:
 def disable(account: Account) -> Account:
     account.eternal_online_enabled = False
     return services.save(account, {"eternal_online_enabled"})
+
+
+def enable_many(accounts: QuerySet[Account]) -> int:
+    """Keep these accounts online; the first signs come spread, each within its interval. How many were off before."""
+    first = Now() + ExpressionWrapper(
+        Random() * FIRST_SIGN * F("online_keep_alive_interval") * Value(timedelta(seconds=1)),
+        output_field=DurationField(),
+    )
+    return _switch(accounts, True, online_due_at=first)
+
+
+def disable_many(accounts: QuerySet[Account]) -> int:
+    """Leave these accounts alone from now on. How many were on before."""
+    return _switch(accounts, False, online_due_at=None)
+
+
+def _switch(accounts: QuerySet[Account], enabled: bool, **fields: Any) -> int:
+    """As `services.save` does it for one, the history included."""
+    others = Account.objects.filter(pk__in=accounts.order_by().values("pk"), eternal_online_enabled=not enabled)
+    with transaction.atomic():
+        locked = list(others.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        switched = Account.objects.filter(pk__in=locked)
+        switched.update(eternal_online_enabled=enabled, online_failures=0, updated_at=Now(), **fields)
+        Account.history.bulk_history_create(switched, batch_size=HISTORY_BATCH, update=True)
+    return len(locked)
 
 
 def set_online(account: Account) -> Account:
