@@ -31,8 +31,10 @@ log = structlog.get_logger(__name__)
 
 HANDS = 64
 """Signs of life that one process gives at the same time."""
-BATCH_SECONDS = 0.5
-"""How long results are gathered before they are written together."""
+AT_HAND = 16
+"""Slots more than hands are claimed, so that no hand waits while results are written."""
+BATCH_SECONDS = 0.1
+"""How long results are gathered before they are written together, and their hands get other work."""
 PATIENCE_SECONDS = 5.0
 BACKOFF_SECONDS_MAX = 1800
 STATUS_UNKNOWN_SECONDS = 600
@@ -196,7 +198,8 @@ def keep_online() -> None:
     hands = _hands()
     under_way: set[Future[Attempt]] = set()
     while True:
-        claimed = claim(HANDS - len(under_way)) if len(under_way) < HANDS else []
+        free = HANDS + AT_HAND - len(under_way)
+        claimed = claim(free) if free > 0 else []
         under_way |= {hands.submit(_served, account) for account in claimed}
         if not under_way:
             return
