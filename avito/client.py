@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from avito import protocol
 from avito.items import ItemCalls
 from avito.messenger import MessengerCalls
+from avito.presence import PresenceCalls
 from avito.protocol import Request, Response
 from avito.statistics import StatisticsCalls
 from avito.user import UserCalls
@@ -24,6 +25,7 @@ class Client:
         self._transport = transport
         self.user = UserCalls(self.call)
         self.messenger = MessengerCalls(self.call)
+        self.presence = PresenceCalls(self.call)
         self.items = ItemCalls(self.call)
         self.statistics = StatisticsCalls(self.call)
 

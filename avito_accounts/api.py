@@ -115,6 +115,7 @@ class AccountSerializer(ModelSerializer):
     proxy_login = ExactField(source="proxy.login", max_length=255, validators=[validate_proxy_login])
     proxy_password = SecretField(source="proxy.password", trim_whitespace=False, validators=[validate_proxy_login])
     eternal_online_enabled = serializers.BooleanField(required=False)
+    is_online = serializers.BooleanField(read_only=True)
     online_keep_alive_interval = serializers.IntegerField(required=False, min_value=60, max_value=3600)
     authorization = serializers.SerializerMethodField()
     connection_error = serializers.SerializerMethodField()

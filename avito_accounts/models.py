@@ -3,7 +3,7 @@
 import re
 import time
 import zoneinfo
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -11,7 +11,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, ExpressionWrapper, F, Q, Value
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
@@ -125,7 +126,8 @@ class Proxy(models.Model):
 _NOT_IN_HISTORY = [
     *("client_id", "client_secret", "cipher_id", "created_at", "updated_at"),
     *("connection_status", "connection_error_code", "connection_error_detail", "connection_checked_at"),
-    *("is_online", "online_method", "last_online_at", "online_error_code", "online_error_detail"),
+    *("online_method", "last_online_at", "online_error_code", "online_error_detail"),
+    *("online_failures", "online_due_at", "online_status_unknown_until"),
     *("balance_real", "balance_bonus", "ads_count", "views_count", "contacts_count", "views_today", "contacts_today"),
     *(
         "stats_on",
@@ -138,6 +140,15 @@ _NOT_IN_HISTORY = [
     ),
 ]
 """Secrets, and what Avito tells rather than a person."""
+
+
+IS_ONLINE = Q(
+    last_online_at__gt=Now()
+    - ExpressionWrapper(
+        F("online_keep_alive_interval") * Value(timedelta(seconds=2)), output_field=models.DurationField()
+    )
+)
+"""`Account.is_online` as a question to the database."""
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -197,11 +208,17 @@ class Account(models.Model):
     connection_error_detail = models.TextField(blank=True, default="")
     connection_checked_at = models.DateTimeField(_("connection checked"), null=True, blank=True)
     connection_failures = models.PositiveSmallIntegerField(default=0, help_text="checks that failed in a row")
-    is_online = models.BooleanField(_("online"), default=False)
     online_method = models.CharField(max_length=8, blank=True, default="")
     last_online_at = models.DateTimeField(null=True, blank=True)
     online_error_code = models.CharField(max_length=50, blank=True, default="")
     online_error_detail = models.TextField(blank=True, default="")
+    online_failures = models.PositiveSmallIntegerField(default=0, help_text="one after the other")
+    online_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="the next slot in which the account is kept online; null: not enabled"
+    )
+    online_status_unknown_until = models.DateTimeField(
+        null=True, blank=True, help_text="Avito has said that it knows no status call; asked again from here on"
+    )
     balance_real = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
     balance_bonus = models.DecimalField(max_digits=14, decimal_places=2, null=True, blank=True)
     ads_count = models.PositiveIntegerField(null=True, blank=True)
@@ -232,6 +249,9 @@ class Account(models.Model):
         ordering = ["id"]
         verbose_name = _("Avito account")
         verbose_name_plural = _("Avito accounts")
+        indexes = [
+            models.Index(fields=["online_due_at"], condition=Q(online_due_at__isnull=False), name="account_online_due")
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(online_keep_alive_interval__range=(60, 3600)), name="keep_alive_interval_in_range"
@@ -262,6 +282,12 @@ class Account(models.Model):
     @property
     def contacts_of_today(self) -> int | None:
         return self.contacts_today if self.stats_on == moscow_today() else None
+
+    @property
+    def is_online(self) -> bool:
+        """Avito accepted a sign of life, and that is younger than twice the interval."""
+        age = 2 * timedelta(seconds=self.online_keep_alive_interval)
+        return self.last_online_at is not None and timezone.now() - self.last_online_at < age
 
     @property
     def has_own_keys(self) -> bool:

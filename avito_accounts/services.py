@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 KEYS = frozenset({"client_id", "client_secret"})
+ONLINE = frozenset({"eternal_online_enabled", "online_keep_alive_interval"})
 WRONG_OWNER = ("account_mismatch", "user_id_taken")
 
 
@@ -114,6 +115,10 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
         written |= _reset_connection(account)
     if changed & KEYS:  # the history shows that they changed, not what they are
         account._change_reason = ", ".join(sorted(changed & KEYS))  # type: ignore[attr-defined]
+    if not changed.isdisjoint(ONLINE):  # from now on, at the new interval
+        account.online_due_at = timezone.now() if account.eternal_online_enabled else None
+        account.online_failures = 0
+        written |= {"online_due_at", "online_failures"}
     with transaction.atomic():
         leaves = _proxy_of(account) if "proxy" in changed and not is_new else None
         if proxy_address is not None:

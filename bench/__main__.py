@@ -3,10 +3,14 @@
 import sys
 from types import ModuleType
 
-from bench import sync_all, webhook_ack
+from bench import presence, sync_all, webhook_ack
 from config.supervisor import Failed
 
-BENCHMARKS: dict[str, ModuleType] = {"sync_all": sync_all, "webhook_ack": webhook_ack}
+BENCHMARKS: dict[str, ModuleType] = {
+    "presence": presence,
+    "sync_all": sync_all,
+    "webhook_ack": webhook_ack,
+}
 
 
 def main(arguments: list[str]) -> int:

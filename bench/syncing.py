@@ -100,7 +100,8 @@ def sync_all(sellers: Iterable[Seller], lanes: int) -> int:
 def bare_loop(sellers: Sequence[Seller], lanes: int) -> None:
     """The same calls by the same client, and nothing else: no rows, no budget, no lanes to claim work."""
     waiting = [(seller.account.avito_user_id, tokens.access_token(seller.account)) for seller in sellers]
-    since, until = statistics.first_missed_day(sellers[0].account), statistics.today()
+    until = statistics.today()
+    since = statistics.first_missed_day(sellers[0].account, until)
 
     def lane() -> int:
         transport = avito.Transport(settings.AVITO_API_BASE_URL)

@@ -52,8 +52,12 @@ class DatabaseSweep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         from django.conf import settings
 
-        for sweep in (_worker_heartbeat, *(import_string(path) for path in settings.DATABASE_SWEEPS)):
-            threading.Thread(target=self._repeat, args=[sweep], name=sweep.__name__, daemon=True).start()
+        sweeps = [(_worker_heartbeat, settings.DATABASE_SWEEP_SECONDS)]
+        for path in settings.DATABASE_SWEEPS:
+            rhythm = settings.DATABASE_SWEEP_RHYTHMS.get(path, settings.DATABASE_SWEEP_SECONDS)
+            sweeps.append((import_string(path), rhythm))
+        for sweep, seconds in sweeps:
+            threading.Thread(target=self._repeat, args=[sweep, seconds], name=sweep.__name__, daemon=True).start()
 
     def stop(self, parent: Any) -> None:
         doorbell.stopping.set()
@@ -61,9 +65,7 @@ class DatabaseSweep(bootsteps.StartStopStep):
 
     terminate = stop
 
-    def _repeat(self, sweep: Callable[[], None]) -> None:
-        from django.conf import settings
-
+    def _repeat(self, sweep: Callable[[], None], seconds: float) -> None:
         while not self._stopped.is_set():
             try:
                 sweep()
@@ -71,7 +73,7 @@ class DatabaseSweep(bootsteps.StartStopStep):
                 log.warning("sweep_failed", sweep=sweep.__name__, error=repr(error))
             with suppress(Exception):  # a thread that ends here would sweep no more
                 connection.close()
-            self._stopped.wait(settings.DATABASE_SWEEP_SECONDS)
+            self._stopped.wait(seconds)
 
 
 def _worker_heartbeat() -> None:

@@ -233,6 +233,10 @@ CELERY_BEAT_SCHEDULE = {
         "task": "avito_accounts.tasks.queue_nightly_syncs",
         "schedule": crontab(hour="0", minute="10"),
     },
+    "forget-old-presence-attempts": {
+        "task": "messenger.tasks.forget_old_attempts",
+        "schedule": timedelta(hours=1),
+    },
     "tidy-jobs": {"task": "avito_accounts.tasks.tidy_jobs", "schedule": timedelta(minutes=10)},
     "forget-old-authorization-requests": {
         "task": "avito_accounts.tasks.forget_old_authorization_requests",
@@ -246,9 +250,11 @@ DATABASE_SWEEPS = [
     "chats.tasks.sweep_replies",
     "chats.tasks.sweep_chats",
     "avito_accounts.tasks.check_proxies",
+    "messenger.tasks.keep_online",
     *["avito_accounts.tasks.work_jobs"] * 4,  # four lanes
 ]
 DATABASE_SWEEP_SECONDS = 2
+DATABASE_SWEEP_RHYTHMS = {"messenger.tasks.keep_online": 1}  # two seconds' slots served in one would be a crowd
 
 
 # Who may enter
@@ -312,11 +318,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
-        f"{name}Enum": f"drf_standardized_errors.openapi_serializers.{name}Enum.choices"
-        for name in (
-            *("ValidationError", "ClientError", "ServerError", "ParseErrorCode"),
-            *(f"ErrorCode{status}" for status in (401, 403, 404, 405, 406, 415, 429, 500)),
-        )
+        "OnlineMethodEnum": "messenger.eternal_online.METHODS",
+        **{
+            f"{name}Enum": f"drf_standardized_errors.openapi_serializers.{name}Enum.choices"
+            for name in (
+                *("ValidationError", "ClientError", "ServerError", "ParseErrorCode"),
+                *(f"ErrorCode{status}" for status in (401, 403, 404, 405, 406, 415, 429, 500)),
+            )
+        },
     },
     "POSTPROCESSING_HOOKS": [
         "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
@@ -413,6 +422,7 @@ UNFOLD = {
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
+                    _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),
                     _page(_("Bulk operations"), "playlist_add_check", "avito_accounts_run", "accounts.read"),
                 ],

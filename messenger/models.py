@@ -1,10 +1,18 @@
-"""What the live messenger remembers by itself."""
+"""What the live messenger remembers by itself: keys of sends, signs of life."""
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
+from avito_accounts.errors import KEYS_REFUSED
 from avito_accounts.models import Account
 from chats.models import AVITO_ID_MAX, Message
+
+IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
+    Q(connection_error_code=KEYS_REFUSED) | Q(authorization__dead_reason__gt="")
+)
+"""`Presence.is_left_alone` as a question to the database."""
 
 
 class SendKey(models.Model):
@@ -27,3 +35,43 @@ class SendKey(models.Model):
 
     def __str__(self) -> str:
         return f"key of message {self.message_id}"
+
+
+class Presence(Account):
+    """An account as those see it who look after eternal online. Only to look: changes are made to the account."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("eternal online")
+        verbose_name_plural = _("eternal online")
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Enabled, but no sign is given: a person has to reconnect the account first."""
+        authorization = getattr(self, "authorization", None)
+        is_dead = authorization is not None and bool(authorization.dead_reason)
+        return self.eternal_online_enabled and (is_dead or self.connection_error_code == KEYS_REFUSED)
+
+
+class PresenceAttempt(models.Model):
+    """One attempt to keep an account online, and what Avito made of it. Kept for a few days."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="presence_attempts")
+    at = models.DateTimeField()
+    method = models.CharField(max_length=8, blank=True, default="", help_text="status, activity; empty: neither")
+    code = models.CharField(max_length=50, blank=True, default="", help_text="why it failed; empty: it did not")
+    detail = models.CharField(max_length=500, blank=True, default="")
+    latency_ms = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["account", "-at"], name="presence_of_account"),
+            models.Index(fields=["at"], name="presence_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at} of account {self.account_id}"
+
+    @property
+    def ok(self) -> bool:
+        return not self.code

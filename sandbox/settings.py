@@ -28,6 +28,8 @@ class Settings:
     # Key of x-avito-messenger-signature, here the hex HMAC-SHA256 of the raw body (Avito's recipe is unpublished).
     webhook_secret: str = "sandbox-webhook-secret"
     webhook_drop_probability: float = 0
+    # Whether this Avito knows POST .../status/online; its documents do not.
+    status_online_known: bool = False
     # Redirect addresses registered for `sandbox-client`; empty: any loopback address given in the request.
     redirect_uris: list[str] = field(default_factory=list)
     # How many calls a window lets through; 0: any number. The first two count for each seller apart, as published.

@@ -191,7 +191,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.display(description=_("online"), ordering="last_online_at")
     def online(self, account: Account) -> SafeString:
-        return shown.noted(overview.online_label(account), overview.online_since(account), room=7)
+        return shown.noted(overview.online_label(account), overview.online_note(account), room=7)
 
     @admin.display(description=_("balance"), ordering="balance_real")
     def balance(self, account: Account) -> SafeString:

@@ -19,7 +19,7 @@ from avito_accounts import statistics
 from avito_accounts.admin import shown
 from avito_accounts.api import error_of, proxy_error_of
 from avito_accounts.errors import words
-from avito_accounts.models import Account, DailyStats, Proxy, moscow_today
+from avito_accounts.models import IS_ONLINE, Account, DailyStats, Proxy, moscow_today
 
 PERIODS = (7, 30, 90, 270)
 DAYS = 30
@@ -102,7 +102,7 @@ def summary(has_problem: Q) -> dict[str, Any]:
         total=Count("pk"),
         problems=Count("pk", filter=has_problem),
         connected=Count("pk", filter=Q(connection_status="connected")),
-        online=Count("pk", filter=Q(is_online=True)),
+        online=Count("pk", filter=IS_ONLINE),
         balance=Sum("balance_real"),
         views=Sum("views_today", filter=Q(stats_on=moscow_today())),
         contacts=Sum("contacts_today", filter=Q(stats_on=moscow_today())),
@@ -128,7 +128,8 @@ def problems(account: Account, *, may_change: bool) -> list[Problem]:
         found.append(Problem(text % told, *((href, _("Open the proxy")) if may_change else ())))
     online_error = error_of(account.online_error_code, account.online_error_detail)
     if online_error and account.eternal_online_enabled:
-        found.append(Problem(_("Eternal online does not work. %(reason)s") % {"reason": online_error["detail"]}))
+        text = _("Eternal online does not work. %(reason)s") % {"reason": online_error["detail"]}
+        found.append(Problem(text, online_href(account), _("Signs of life")))
     if account.sync_failures:
         parts = "; ".join(failed_parts(account))
         found.append(Problem(_("Not all figures could be read: %(parts)s") % {"parts": parts}))
@@ -151,7 +152,7 @@ def cards(account: Account) -> list[Card]:
     return [
         Card(_("Connection"), shown.connection_label(account), _checked(account.connection_checked_at)),
         Card(_("Proxy"), shown.proxy_label(proxy), proxy_note(proxy)),
-        Card(capfirst(_("online")), online_label(account), online_since(account)),
+        Card(capfirst(_("online")), online_label(account), online_note(account)),
         Card(capfirst(_("balance")), shown.roubles(account.balance_real), bonus(account)),
         Card(capfirst(_("listings")), shown.number(account.ads_count)),
         Card(capfirst(_("views today")), shown.number(account.views_of_today), _in_30_days(account.views_count)),
@@ -203,6 +204,18 @@ def online_since(account: Account) -> SafeString | str:
         return ""
     method = shown.ONLINE_METHODS.get(account.online_method, account.online_method)
     return format_html("{} {}", method, shown.ago(account.last_online_at))
+
+
+def online_note(account: Account) -> SafeString | str:
+    """How and when, and the way to all that was tried, for an account that has or had to do with eternal online."""
+    since = online_since(account)
+    if not (since or account.eternal_online_enabled):
+        return ""
+    return format_html("{} {}", since, shown.link(online_href(account), _("signs of life")))
+
+
+def online_href(account: Account) -> str:
+    return reverse("admin:messenger_presence_change", args=[account.pk])
 
 
 # Over time

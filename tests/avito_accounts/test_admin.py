@@ -67,7 +67,6 @@ def test_the_list_answers_at_a_glance_in_both_languages(boss: Client) -> None:
         avito_user_id=94235311,
         proxy=make_proxy(host="proxy.example.com", port=3128, status="working", latency_ms=84),
         connection_status="connected",
-        is_online=True,
         online_method="status",
         last_online_at=timezone.now() - timedelta(minutes=2),
         balance_real=Decimal("12345.50"),

@@ -1,0 +1,277 @@
+"""Eternal online: each enabled account gives a sign of life at its own interval; recorded is what happened.
+
+An account's next slot is a column. Whoever claims a slot moves the column to the next one in the same statement, so a
+slot is served at most once, whoever dies, sleeps or comes second. Slots of an account are one interval apart, nudged a
+little towards its own place in the interval, so that accounts enabled together drift apart. A slot that was missed by
+more than the tolerance is not made up for: the next one comes within the interval, and no crowd comes after an outage.
+"""
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import structlog
+from django.db import connection, connections, transaction
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Value
+from django.db.models.functions import Now, Random
+from django.utils import timezone
+
+import avito
+from avito_accounts import limits, services
+from avito_accounts.errors import AccountUnusable, code_of, text_of
+from avito_accounts.models import Account
+from messenger.models import PresenceAttempt
+
+log = structlog.get_logger(__name__)
+
+HANDS = 64
+"""Signs of life that one process gives at the same time."""
+AT_HAND = 16
+"""Slots more than hands are claimed, so that no hand waits while results are written."""
+BATCH_SECONDS = 0.1
+"""How long results are gathered before they are written together, and their hands get other work."""
+PATIENCE_SECONDS = 5.0
+BACKOFF_SECONDS_MAX = 1800
+STATUS_UNKNOWN_SECONDS = 600
+"""For how long an account is spared the status call after Avito has said that it knows none."""
+HISTORY_KEPT = timedelta(days=3)
+HISTORY_BATCH = 10_000
+FIRST_SIGN = 0.95
+"""Of an interval: when the first sign of an account comes at the latest that was enabled together with others."""
+
+# The place of an account in its interval, from 0 to the interval: neighbours in id lie far apart.
+_PLACE = "mod(account.id * 2654435761, online_keep_alive_interval)"
+_NEXT_PLACE = f"""to_timestamp({_PLACE} + online_keep_alive_interval * (
+        floor((extract(epoch FROM now) - {_PLACE}) / online_keep_alive_interval) + 1))"""
+# How far a slot lies from the account's place, from minus to plus half an interval.
+_AWAY = f"""mod(mod({_PLACE} - extract(epoch FROM slot), online_keep_alive_interval)
+            + 1.5 * online_keep_alive_interval, online_keep_alive_interval) - 0.5 * online_keep_alive_interval"""
+
+CLAIM = f"""
+WITH due AS (
+    SELECT account.id, account.online_due_at AS slot, now,
+           now - account.online_due_at > make_interval(secs => 0.05 * online_keep_alive_interval + 5) AS is_missed
+    FROM avito_accounts_account account
+    CROSS JOIN (SELECT coalesce(%(now)s, clock_timestamp()) AS now) clock
+    WHERE account.online_due_at <= now
+      AND account.connection_error_code <> 'invalid_client'
+      AND NOT EXISTS (SELECT FROM avito_accounts_authorization dead
+                      WHERE dead.account_id = account.id AND dead.dead_reason <> '')
+    ORDER BY account.online_due_at
+    LIMIT %(count)s
+    FOR UPDATE OF account SKIP LOCKED
+)
+UPDATE avito_accounts_account account
+SET online_due_at = CASE
+    WHEN is_missed THEN {_NEXT_PLACE}
+    ELSE slot + make_interval(secs => (online_keep_alive_interval + greatest(
+        -0.04 * online_keep_alive_interval - 2, least(0.04 * online_keep_alive_interval + 2,
+            {_AWAY})))::float) END
+FROM due WHERE due.id = account.id
+RETURNING account.id, due.is_missed
+"""  # noqa: S608  made of our own words alone
+
+RECORD = """
+UPDATE avito_accounts_account account SET
+    online_method = CASE WHEN code = '' THEN method ELSE online_method END,
+    last_online_at = CASE WHEN code = '' THEN greatest(last_online_at, at) ELSE last_online_at END,
+    online_error_code = code,
+    online_error_detail = detail,
+    online_failures = CASE WHEN code = '' THEN 0 ELSE least(online_failures + 1, 1000) END,
+    online_status_unknown_until = coalesce(unknown_until, online_status_unknown_until),
+    online_due_at = CASE
+        WHEN code = '' OR online_due_at IS NULL THEN online_due_at
+        ELSE greatest(online_due_at, at + make_interval(secs => spread * least(
+            online_keep_alive_interval * power(2, least(online_failures, 10)),
+            greatest(online_keep_alive_interval, %s)))) END
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::float[])
+    AS result (account_id, at, method, code, detail, unknown_until, spread)
+WHERE account.id = result.account_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one sign of life. `method`: the call that Avito accepted, or "". `error`: why it failed."""
+
+    account_id: int
+    at: datetime
+    method: str
+    latency_ms: int | None
+    error: Exception | None = None
+    status_is_unknown: bool = False
+
+    @property
+    def code(self) -> str:
+        return code_of(self.error) if self.error else ""
+
+    @property
+    def detail(self) -> str:
+        return text_of(self.error)[:500] if self.error else ""
+
+
+def enable(account: Account, *, interval: int | None = None) -> Account:
+    """Keep the account online from now on; without `interval` the stored one stays."""
+    account.eternal_online_enabled = True
+    changed = {"eternal_online_enabled"}
+    if interval is not None:
+        account.online_keep_alive_interval = interval
+        changed.add("online_keep_alive_interval")
+    return services.save(account, changed)
+
+
+def disable(account: Account) -> Account:
+    account.eternal_online_enabled = False
+    return services.save(account, {"eternal_online_enabled"})
+
+
+def enable_many(accounts: QuerySet[Account]) -> int:
+    """Keep these accounts online; the first signs come spread, each within its interval. How many were off before."""
+    first = Now() + ExpressionWrapper(
+        Random() * FIRST_SIGN * F("online_keep_alive_interval") * Value(timedelta(seconds=1)),
+        output_field=DurationField(),
+    )
+    return _switch(accounts, True, online_due_at=first)
+
+
+def disable_many(accounts: QuerySet[Account]) -> int:
+    """Leave these accounts alone from now on. How many were on before."""
+    return _switch(accounts, False, online_due_at=None)
+
+
+def _switch(accounts: QuerySet[Account], enabled: bool, **fields: Any) -> int:
+    """As `services.save` does it for one, the history included."""
+    others = Account.objects.filter(pk__in=accounts.order_by().values("pk"), eternal_online_enabled=not enabled)
+    with transaction.atomic():
+        locked = list(others.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        switched = Account.objects.filter(pk__in=locked)
+        switched.update(eternal_online_enabled=enabled, online_failures=0, updated_at=Now(), **fields)
+        Account.history.bulk_history_create(switched, batch_size=HISTORY_BATCH, update=True)
+    return len(locked)
+
+
+def set_online(account: Account) -> Account:
+    """Give a sign of life now, because a person wants it. Raises AvitoError, AccountUnusable, after recording it."""
+    attempt = give_sign(account, asks_again=True)
+    record([attempt])
+    account.refresh_from_db()
+    if attempt.error is not None:
+        raise attempt.error
+    return account
+
+
+def give_sign(account: Account, *, asks_again: bool = False) -> Attempt:
+    """Call Avito; failures are results, not exceptions.
+
+    The status call first, unless Avito has said of late that it knows none, and then a call that counts as activity.
+    `asks_again`: the status call in any case.
+    """
+    began, at = time.monotonic(), timezone.now()
+    unknown_until = account.online_status_unknown_until
+    is_unknown = not asks_again and unknown_until is not None and unknown_until > at
+    method, error = "", None
+    try:
+        user_id = services.user_id(account)
+        if not is_unknown:
+            try:
+                services.call(account, lambda client: client.presence.report_online(user_id))
+                method = "status"
+            except avito.NotFound:
+                is_unknown = True
+        if is_unknown:
+            services.call(account, lambda client: client.user.me())
+            method = "activity"
+    except (avito.AvitoError, AccountUnusable) as caught:
+        error = caught
+    latency = None if error else round((time.monotonic() - began) * 1000)
+    asked = asks_again or unknown_until is None or unknown_until <= at
+    return Attempt(account.pk, at, method, latency, error, status_is_unknown=is_unknown and asked)
+
+
+def keep_online() -> None:
+    """Serve the slots that are due, until none is. One per process at a time; several processes share the work."""
+    hands = _hands()
+    under_way: set[Future[Attempt]] = set()
+    while True:
+        free = HANDS + AT_HAND - len(under_way)
+        claimed = claim(free) if free > 0 else []
+        under_way |= {hands.submit(_served, account) for account in claimed}
+        if not under_way:
+            return
+        connection.close()  # while Avito is waited for
+        done, under_way = wait(under_way, timeout=BATCH_SECONDS)
+        if done:
+            record([future.result() for future in done])
+
+
+@cache
+def _hands() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(HANDS, thread_name_prefix="presence")
+
+
+def _served(account: Account) -> Attempt:
+    try:
+        with limits.background(PATIENCE_SECONDS):
+            return give_sign(account)
+    except Exception as error:  # one account's trouble is not the others'
+        log.exception("presence_failed", account_id=account.pk)
+        return Attempt(account.pk, timezone.now(), "", None, error)
+    finally:
+        connections.close_all()
+
+
+def claim(count: int, *, now: datetime | None = None) -> list[Account]:
+    """Take up to `count` due slots, for good. Those missed by too much move on unserved."""
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM, {"count": count, "now": now})
+        rows = cursor.fetchall()
+    missed = sum(is_missed for _id, is_missed in rows)
+    if missed:
+        log.warning("presence_slots_missed", count=missed)
+    mine = [account_id for account_id, is_missed in rows if not is_missed]
+    if not mine:
+        return claim(count, now=now) if missed == count else []
+    return list(Account.objects.select_related("authorization", "proxy").filter(pk__in=mine))
+
+
+def record(attempts: Sequence[Attempt]) -> None:
+    """Write down what happened, in two statements whatever the number. Repeated failure makes the next slot later."""
+    now = timezone.now()
+    unknown_until = now + timedelta(seconds=STATUS_UNKNOWN_SECONDS)
+    rows = [
+        (one.account_id, one.at, one.method, one.code, one.detail,
+         unknown_until if one.status_is_unknown else None, random.uniform(0.9, 1.1))  # noqa: S311
+        for one in sorted(attempts, key=lambda one: one.account_id)  # in one order, so that two never block each other
+    ]  # fmt: skip
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(RECORD, [BACKOFF_SECONDS_MAX, *map(list, zip(*rows, strict=True))])
+        PresenceAttempt.objects.bulk_create(_kept(attempts))
+
+
+def _kept(attempts: Iterable[Attempt]) -> list[PresenceAttempt]:
+    known = set(Account.objects.filter(pk__in=[one.account_id for one in attempts]).values_list("pk", flat=True))
+    return [
+        PresenceAttempt(
+            account_id=one.account_id,
+            at=one.at,
+            method=one.method,
+            code=one.code,
+            detail=one.detail,
+            latency_ms=one.latency_ms,
+        )
+        for one in attempts
+        if one.account_id in known
+    ]
+
+
+def forget_old() -> None:
+    """History is kept for a few days; deleted in batches, each on its own."""
+    old = PresenceAttempt.objects.filter(at__lt=timezone.now() - HISTORY_KEPT)
+    while PresenceAttempt.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:HISTORY_BATCH])).delete()[0]:
+        pass
