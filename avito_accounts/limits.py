@@ -48,9 +48,9 @@ _background: ContextVar[float] = ContextVar("avito_limits_background", default=0
 """How long calls may wait for their tokens as background work; 0: they are people's."""
 
 
-def background(patience_seconds: float = BACKGROUND_PATIENCE_SECONDS) -> AbstractContextManager[None]:
-    """Calls in here leave a reserve to people, and wait so long for their tokens."""
-    return _working(patience_seconds)
+def background(patience_seconds: float | None = None) -> AbstractContextManager[None]:
+    """Calls in here leave a reserve to people, and wait so long for their tokens, by default about a minute."""
+    return _working(BACKGROUND_PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
 
 
 def at_once() -> AbstractContextManager[None]:
