@@ -40,7 +40,7 @@ PEOPLE_PATIENCE_SECONDS = 5.0
 BACKGROUND_PATIENCE_SECONDS = 75.0
 REDIS_SECONDS = 1.0
 SILENCE_SECONDS = 10.0  # after a failure: a Redis that hangs shall not hold up one caller after the other
-FALLBACK_PROCESSES = 16
+FALLBACK_PROCESSES = 8
 LEARNT_SECONDS = 86_400
 REFUSED_ACCOUNTS = 3  # so many refused with no other answer between them: the whole application is meant
 

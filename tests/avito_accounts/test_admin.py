@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from avito_accounts import jobs, statistics
-from avito_accounts.models import Account, DailyStats, Job, Proxy, Run
+from avito_accounts.models import Account, DailyStats, Job, Proxy, Run, moscow_today
 from tests.conftest import Api
 from tests.factories import authorize, make_account, make_proxy, make_user
 from tests.recording_proxy import recording_proxy
@@ -74,6 +74,7 @@ def test_the_list_answers_at_a_glance_in_both_languages(boss: Client) -> None:
         ads_count=1041,
         views_today=17,
         contacts_today=5,
+        stats_on=moscow_today(),
         last_sync_at=timezone.now() - timedelta(hours=2),
         sync_failures={"stats": "avito_timeout"},
     )
