@@ -46,11 +46,11 @@ class Check:
     error: Exception | None = None
 
 
-def check_connection(account: Account, *, by_person: bool = True) -> Check:
+def check_connection(account: Account, *, by_person: bool = True, is_certain: bool = True) -> Check:
     """Ask Avito whose token this is, through the account's proxy. Failures are results, not exceptions.
 
-    `by_person`: somebody waits for the answer. Then a resting proxy is asked all the same, and a failure is news at
-    once; else it is news when it happens again.
+    `by_person`: somebody waits for the answer, so a resting proxy is asked all the same. `is_certain`: a failure is
+    news at once; else it is news when it happens again.
     """
     error: Exception | None = None
     owner, latency = None, None
@@ -62,14 +62,14 @@ def check_connection(account: Account, *, by_person: bool = True) -> Check:
         error = caught
     check = Check(timezone.now(), latency, owner, error)
     if account.proxy is not None:
-        _judge_proxy(account.proxy, check, by_person=by_person)
+        _judge_proxy(account.proxy, check, by_person=by_person, is_certain=is_certain)
     if not isinstance(error, avito.RateLimited):  # a pause says nothing about the account
-        _judge_account(account, check, by_person=by_person)
+        _judge_account(account, check, is_certain=is_certain)
     return check
 
 
-def check_proxy(proxy: Proxy, *, by_person: bool = True) -> Check:
-    """See whether the proxy carries a call to Avito; needs no account. `by_person`: as with `check_connection`."""
+def check_proxy(proxy: Proxy, *, by_person: bool = True, is_certain: bool = True) -> Check:
+    """See whether the proxy carries a call to Avito; needs no account. For the rest see `check_connection`."""
     started = time.monotonic()
     try:
         guarded = proxies.Guarded(tokens.transport_of_proxy(proxy), proxy, before_sending=tokens.release_connection)
@@ -80,7 +80,7 @@ def check_proxy(proxy: Proxy, *, by_person: bool = True) -> Check:
         check = Check(timezone.now(), error=error)
     else:
         check = Check(timezone.now(), _milliseconds(started))
-    _judge_proxy(proxy, check, by_person=by_person)
+    _judge_proxy(proxy, check, by_person=by_person, is_certain=is_certain)
     return check
 
 
@@ -94,23 +94,23 @@ def _milliseconds(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _judge_proxy(proxy: Proxy, check: Check, *, by_person: bool) -> None:
+def _judge_proxy(proxy: Proxy, check: Check, *, by_person: bool, is_certain: bool) -> None:
     error = check.error
     if check.latency_ms is not None:
         proxies.worked(proxy, latency_ms=check.latency_ms)
     elif isinstance(error, Undecryptable) and look(proxy, "password") is None:
-        proxies.check_failed(proxy, "unreadable", is_certain=by_person)
+        proxies.check_failed(proxy, "unreadable", is_certain=is_certain)
     elif isinstance(error, AccountUnusable):  # nothing was sent that could have shown it
-        check_proxy(proxy, by_person=by_person)
+        check_proxy(proxy, by_person=by_person, is_certain=is_certain)
     elif error is None or proxies.is_resting(error):
         pass
     elif reason := proxies.blame(error, tokens.transport_of_proxy(proxy)):
-        proxies.check_failed(proxy, reason, is_certain=by_person)
+        proxies.check_failed(proxy, reason, is_certain=is_certain)
     elif isinstance(error, avito.Refused | avito.Unreadable) and not isinstance(error, avito.RateLimited):
         proxies.worked(proxy)  # an answer of Avito's has come through
 
 
-def _judge_account(account: Account, check: Check, *, by_person: bool) -> None:
+def _judge_account(account: Account, check: Check, *, is_certain: bool) -> None:
     """Write down how the account stands, and tell people when that has changed for the worse or the better."""
     error = check.error
     account.connection_checked_at = check.checked_at
@@ -127,7 +127,7 @@ def _judge_account(account: Account, check: Check, *, by_person: bool) -> None:
         account.connection_error_code, account.connection_error_detail = code_of(error), text_of(error)[:500]
     account.connection_failures = 0 if error is None else min(account.connection_failures + 1, 1000)
     if _store(account):
-        _tell(account, error, is_certain=by_person or account.connection_failures > 1)
+        _tell(account, error, is_certain=is_certain or account.connection_failures > 1)
 
 
 STORED = (

@@ -124,7 +124,7 @@ def _do(job: Job) -> None:
         return
     try:
         with _holding(job), limits.background():
-            code = WORK[job.kind](account)
+            code = WORK[job.kind](account, job)
     except avito.RateLimited as error:
         _put_off(job, error.retry_after_seconds or 30)
     except (avito.AvitoError, AccountUnusable) as error:
@@ -141,14 +141,15 @@ def _is_fresh(account: Account, job: Job) -> bool:
     return account.last_sync_at is not None and account.last_sync_at > job.due_at - FRESH and not account.sync_failures
 
 
-def _check(account: Account) -> str:
-    check = checks.check_connection(account, by_person=False)
+def _check(account: Account, job: Job) -> str:
+    # Whoever has asked for the run wants to know at once; a failure that nobody asked about has to happen twice.
+    check = checks.check_connection(account, by_person=False, is_certain=job.run_id is not None)
     if isinstance(check.error, avito.RateLimited):
         raise check.error
     return code_of(check.error) if check.error else ""
 
 
-def _sync(account: Account) -> str:
+def _sync(account: Account, job: Job) -> str:
     synced = statistics.sync(account, with_missed_days=True)
     for error in synced.failures.values():
         if isinstance(error, avito.RateLimited):  # what could be read is kept; the rest is worth another try
@@ -156,7 +157,7 @@ def _sync(account: Account) -> str:
     return next((code_of(error) for error in synced.failures.values()), "")
 
 
-WORK: dict[str, Callable[[Account], str]] = {Job.Kind.CHECK: _check, Job.Kind.SYNC: _sync}
+WORK: dict[str, Callable[[Account, Job], str]] = {Job.Kind.CHECK: _check, Job.Kind.SYNC: _sync}
 
 
 @contextmanager

@@ -116,6 +116,6 @@ def check_proxies() -> None:
 
 def _check_proxy(proxy: Proxy) -> None:
     try:
-        checks.check_proxy(proxy, by_person=False)
+        checks.check_proxy(proxy, by_person=False, is_certain=False)
     finally:
         connections.close_all()

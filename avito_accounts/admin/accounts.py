@@ -16,7 +16,7 @@ from unfold.decorators import action
 
 import avito
 from api.admin import RoleModelAdmin, asks_first
-from avito_accounts import audit, checks, jobs, services, statistics, tokens
+from avito_accounts import audit, checks, jobs, services, statistics, tokens, webhooks
 from avito_accounts.admin import overview, shown, trail
 from avito_accounts.api import error_of
 from avito_accounts.errors import AccountUnusable, code_of, text_of, words
@@ -112,7 +112,7 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     readonly_fields = ("authorization_state", "proxy_address", "webhook_subscribed_at", "created_at", "updated_at")
     actions_list = ("check_all", "sync_all")
     actions_detail = ("connect", "check_now", "sync_now", {"title": _("More"), "items": ["renew_tokens"]})
-    actions = ("check_selected", "sync_selected", "renew_tokens_of_selected")
+    actions = ("check_selected", "sync_selected", "renew_tokens_of_selected", "subscribe_selected")
     fieldsets = (
         (None, {"fields": (("name", "avito_user_id"), "proxy", "proxy_address")}),
         (_("Eternal online"), {"fields": (("eternal_online_enabled", "online_keep_alive_interval"),)}),
@@ -328,13 +328,27 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.action(description=_("Renew tokens"), permissions=["change"])
     def renew_tokens_of_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        accounts = self._first_of(request, queryset)
+        for account, error in zip(accounts, shown.in_parallel(_renew, accounts), strict=True):
+            self._tell(request, account, error)
+
+    @admin.action(description=_("Subscribe the webhook"), permissions=["change"])
+    def subscribe_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        accounts = self._first_of(request, queryset)
+        for account, error in zip(accounts, shown.in_parallel(_subscribe, accounts), strict=True):
+            if error is None:
+                messages.success(request, _("%(name)s: Avito delivers messages here.") % {"name": account})
+            else:
+                told = {"name": account, "reason": words(code_of(error), text_of(error))}
+                messages.error(request, _("%(name)s: the webhook was not subscribed. %(reason)s") % told)
+
+    def _first_of(self, request: HttpRequest, queryset: QuerySet[Account]) -> list[Account]:
         accounts = list(queryset[: RENEWED_AT_ONCE + 1])
         if len(accounts) > RENEWED_AT_ONCE:
             accounts.pop()
             text = _("Only the first %(count)s were taken. Choose the others next.")
             messages.warning(request, text % {"count": RENEWED_AT_ONCE})
-        for account, error in zip(accounts, shown.in_parallel(_renew, accounts), strict=True):
-            self._tell(request, account, error)
+        return accounts
 
     def _tell(self, request: HttpRequest, account: Account, error: Exception | None) -> None:
         if error is None:
@@ -365,6 +379,14 @@ def _renew(account: Account) -> Exception | None:
     try:
         with tokens.asking_together(account.pk) as asked_at:
             tokens.renew(account, asked_at=asked_at)
+    except (avito.AvitoError, AccountUnusable) as error:
+        return error
+    return None
+
+
+def _subscribe(account: Account) -> Exception | None:
+    try:
+        webhooks.subscribe(account)
     except (avito.AvitoError, AccountUnusable) as error:
         return error
     return None

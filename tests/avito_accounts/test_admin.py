@@ -222,6 +222,16 @@ def test_tokens_of_a_selection_are_renewed_side_by_side(product: str, anna: Acco
     assert "The tokens were renewed by hand." in text_of(boss.get(CHANGES))
 
 
+def test_webhooks_of_a_selection_are_subscribed(product: str, anna: Account, avito_sandbox: Sandbox) -> None:
+    boss, other = signed_in("boss", "admin"), make_account(name="Без токенов")
+    chosen = {"action": "subscribe_selected", "_selected_action": [anna.pk, other.pk]}
+    page = text_of(boss.post(ACCOUNTS, chosen, follow=True))
+    assert "Анна: Avito delivers messages here." in page
+    assert "Без токенов: the webhook was not subscribed. The account is not connected to Avito." in page
+    seller = next(one for one in avito_sandbox.control("GET", "/sellers") if one["id"] == ANNA)
+    assert len(seller["webhooks"]) == 1
+
+
 # The page of an account
 
 

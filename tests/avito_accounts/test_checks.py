@@ -296,13 +296,13 @@ def test_news_of_a_proxy_show_neither_login_nor_password(colleague: Api, owner: 
 
 def test_a_failure_found_in_the_background_is_news_when_it_happens_again(anna: Account, avito_sandbox: Sandbox) -> None:
     fault = avito_sandbox.fault("status", "self$", status=403)
-    checks.check_connection(anna, by_person=False)
+    checks.check_connection(anna, by_person=False, is_certain=False)
     assert news() == []
     for _time in range(3):
-        checks.check_connection(anna, by_person=False)
+        checks.check_connection(anna, by_person=False, is_certain=False)
     assert news() == ["account_fell"]
     avito_sandbox.control("DELETE", f"/faults/{fault['id']}")
-    checks.check_connection(anna, by_person=False)
+    checks.check_connection(anna, by_person=False, is_certain=False)
     assert news() == ["account_fell", "account_returned"]
 
 
@@ -355,7 +355,7 @@ def test_a_check_that_ends_after_its_account_is_gone_leaves_no_problem(anna: Acc
     avito_sandbox.fault("status", "self$", status=403)
     stale = Account.objects.get(pk=anna.pk)
     anna.delete()
-    checks._judge_account(stale, checks.Check(timezone.now(), error=avito.Forbidden("no")), by_person=True)
+    checks._judge_account(stale, checks.Check(timezone.now(), error=avito.Forbidden("no")), is_certain=True)
     assert not Problem.objects.exists()
 
 
