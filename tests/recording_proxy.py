@@ -124,10 +124,12 @@ class RecordingProxy:
                 return None
         self.requests.append(asked := _http_asked(bytes(received)))
         if not self._admits(asked):
-            return sock.sendall(http(b"", "407 Proxy Authentication Required", Proxy_Authenticate="Basic"))
+            return sock.sendall(
+                http(b"", "407 Proxy Authentication Required", Proxy_Authenticate="Basic", Connection="close")
+            )
         target = self._target(asked)
         if target is None:
-            return sock.sendall(http(b"", "502 Bad Gateway"))
+            return sock.sendall(http(b"", "502 Bad Gateway", Connection="close"))
         if asked.method == "CONNECT":
             sock.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
             return _tunnel(sock, target, asked)
