@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from avito import protocol
+from avito.errors import Unreadable
 
 
 class PresenceCalls:
@@ -17,4 +18,6 @@ class PresenceCalls:
 
         Source: no document of Avito's; seen in public code (jes11sy/avito-service), without proof that it works.
         """
-        self._call(protocol.post(protocol.path("/messenger/v2/accounts/{}/status/online", user_id), {}))
+        answer = self._call(protocol.post(protocol.path("/messenger/v2/accounts/{}/status/online", user_id), {}))
+        if isinstance(answer, dict) and False in (answer.get("ok"), answer.get("success")):
+            raise Unreadable("Avito answered that the account is not online")

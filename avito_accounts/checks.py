@@ -150,8 +150,11 @@ def _tell(account: Account, error: Exception | None, *, is_certain: bool) -> Non
             news.avito_returned()
     elif isinstance(error, avito.ProxyFailed | MissingAvitoSecrets) or type(error) is AccountNotAuthorized:
         pass  # news of the proxy's own; the installation's fault; who never was connected has lost nothing
-    elif isinstance(error, avito.Broken | avito.NoAnswer | avito.Unreadable) and _is_avito_down():
-        news.avito_fell()  # not the account's fault, and the same for all of them
+    elif isinstance(error, avito.Broken | avito.NoAnswer | avito.Unreadable):
+        if _is_avito_down():
+            news.avito_fell()  # not the account's fault, and the same for all of them
+        elif account.connection_failures > 1:
+            news.account_fell(account, account.connection_error_code, account.connection_error_detail)
     elif is_certain:
         news.account_fell(account, account.connection_error_code, account.connection_error_detail)
 

@@ -10,7 +10,9 @@ from avito_accounts.models import Account
 from chats.models import AVITO_ID_MAX, Message
 
 IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
-    Q(connection_error_code=KEYS_REFUSED) | Q(authorization__dead_reason__gt="")
+    Q(connection_error_code=KEYS_REFUSED)
+    | Q(connection_status=Account.ConnectionStatus.NEEDS_RECONNECT)
+    | Q(authorization__dead_reason__gt="")
 )
 """`Presence.is_left_alone` as a question to the database."""
 
@@ -50,7 +52,8 @@ class Presence(Account):
         """Enabled, but no sign is given: a person has to reconnect the account first."""
         authorization = getattr(self, "authorization", None)
         is_dead = authorization is not None and bool(authorization.dead_reason)
-        return self.eternal_online_enabled and (is_dead or self.connection_error_code == KEYS_REFUSED)
+        is_flagged = self.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT
+        return self.eternal_online_enabled and (is_dead or is_flagged or self.connection_error_code == KEYS_REFUSED)
 
 
 class PresenceAttempt(models.Model):

@@ -7,6 +7,7 @@ more than the tolerance is not made up for: the next one comes within the interv
 """
 
 import random
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,9 +23,11 @@ from django.db.models.functions import Now, Random
 from django.utils import timezone
 
 import avito
+import doorbell
 from avito_accounts import limits, services
 from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.models import Account
+from avito_accounts.proxies import is_resting
 from messenger.models import PresenceAttempt
 
 log = structlog.get_logger(__name__)
@@ -60,6 +63,7 @@ WITH due AS (
     CROSS JOIN (SELECT coalesce(%(now)s, clock_timestamp()) AS now) clock
     WHERE account.online_due_at <= now
       AND account.connection_error_code <> 'invalid_client'
+      AND account.connection_status <> 'needs_reconnect'
       AND NOT EXISTS (SELECT FROM avito_accounts_authorization dead
                       WHERE dead.account_id = account.id AND dead.dead_reason <> '')
     ORDER BY account.online_due_at
@@ -76,6 +80,8 @@ FROM due WHERE due.id = account.id
 RETURNING account.id, due.is_missed
 """  # noqa: S608  made of our own words alone
 
+# In one order, so that two who record never block each other.
+LOCK = "SELECT FROM avito_accounts_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 RECORD = """
 UPDATE avito_accounts_account account SET
     online_method = CASE WHEN code = '' THEN method ELSE online_method END,
@@ -85,13 +91,14 @@ UPDATE avito_accounts_account account SET
     online_failures = CASE WHEN code = '' THEN 0 ELSE least(online_failures + 1, 1000) END,
     online_status_unknown_until = coalesce(unknown_until, online_status_unknown_until),
     online_due_at = CASE
-        WHEN code = '' OR online_due_at IS NULL THEN online_due_at
+        WHEN code = '' OR keeps_slot OR online_due_at IS NULL THEN online_due_at
         ELSE greatest(online_due_at, at + make_interval(secs => spread * least(
             online_keep_alive_interval * power(2, least(online_failures, 10)),
             greatest(online_keep_alive_interval, %s)))) END
-FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::float[])
-    AS result (account_id, at, method, code, detail, unknown_until, spread)
-WHERE account.id = result.account_id
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::float[],
+            %s::bool[])
+    AS result (account_id, at, method, code, detail, unknown_until, spread, keeps_slot)
+WHERE account.id = result.account_id AND (code = '' OR last_online_at IS NULL OR at >= last_online_at)
 """
 
 
@@ -105,6 +112,13 @@ class Attempt:
     latency_ms: int | None
     error: Exception | None = None
     status_is_unknown: bool = False
+    by_hand: bool = False
+
+    @property
+    def keeps_slot(self) -> bool:
+        """The next slot stays where it is: a pause is no failure of the account's, nor is what a person tries."""
+        is_pause = isinstance(self.error, avito.RateLimited) or (self.error is not None and is_resting(self.error))
+        return self.by_hand or is_pause
 
     @property
     def code(self) -> str:
@@ -157,7 +171,7 @@ def _switch(accounts: QuerySet[Account], enabled: bool, **fields: Any) -> int:
 
 def set_online(account: Account) -> Account:
     """Give a sign of life now, because a person wants it. Raises AvitoError, AccountUnusable, after recording it."""
-    attempt = give_sign(account, asks_again=True)
+    attempt = give_sign(account, by_hand=True)
     record([attempt])
     account.refresh_from_db()
     if attempt.error is not None:
@@ -165,15 +179,15 @@ def set_online(account: Account) -> Account:
     return account
 
 
-def give_sign(account: Account, *, asks_again: bool = False) -> Attempt:
+def give_sign(account: Account, *, by_hand: bool = False) -> Attempt:
     """Call Avito; failures are results, not exceptions.
 
     The status call first, unless Avito has said of late that it knows none, and then a call that counts as activity.
-    `asks_again`: the status call in any case.
+    `by_hand`: a person wants it; then the status call in any case.
     """
     began, at = time.monotonic(), timezone.now()
     unknown_until = account.online_status_unknown_until
-    is_unknown = not asks_again and unknown_until is not None and unknown_until > at
+    is_unknown = not by_hand and unknown_until is not None and unknown_until > at
     method, error = "", None
     try:
         user_id = services.user_id(account)
@@ -184,34 +198,44 @@ def give_sign(account: Account, *, asks_again: bool = False) -> Attempt:
             except avito.NotFound:
                 is_unknown = True
         if is_unknown:
-            services.call(account, lambda client: client.user.me())
+            services.recognise(account, services.call(account, lambda client: client.user.me()))
             method = "activity"
     except (avito.AvitoError, AccountUnusable) as caught:
         error = caught
     latency = None if error else round((time.monotonic() - began) * 1000)
-    asked = asks_again or unknown_until is None or unknown_until <= at
-    return Attempt(account.pk, at, method, latency, error, status_is_unknown=is_unknown and asked)
+    asked = by_hand or unknown_until is None or unknown_until <= at
+    return Attempt(account.pk, at, method, latency, error, status_is_unknown=is_unknown and asked, by_hand=by_hand)
 
 
 def keep_online() -> None:
     """Serve the slots that are due, until none is. One per process at a time; several processes share the work."""
-    hands = _hands()
-    under_way: set[Future[Attempt]] = set()
-    while True:
-        free = HANDS + AT_HAND - len(under_way)
-        claimed = claim(free) if free > 0 else []
-        under_way |= {hands.submit(_served, account) for account in claimed}
-        if not under_way:
-            return
-        connection.close()  # while Avito is waited for
-        done, under_way = wait(under_way, timeout=BATCH_SECONDS)
-        if done:
-            record([future.result() for future in done])
+    with _one_at_a_time:
+        hands = _hands()
+        while True:
+            if hands.done:
+                record(hands.done)
+                hands.done.clear()
+            free = 0 if doorbell.stopping.is_set() else HANDS + AT_HAND - len(hands.under_way)
+            claimed = claim(free) if free > 0 else []
+            hands.under_way |= {hands.pool.submit(_served, account) for account in claimed}
+            if not hands.under_way:
+                return
+            connection.close()  # while Avito is waited for
+            done, hands.under_way = wait(hands.under_way, timeout=BATCH_SECONDS)
+            hands.done += [future.result() for future in done]
 
 
-@cache
-def _hands() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(HANDS, thread_name_prefix="presence")
+class _Hands:
+    """The threads of this process, and what they have in hand: it outlives a database that goes away meanwhile."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(HANDS, thread_name_prefix="presence")
+        self.under_way: set[Future[Attempt]] = set()
+        self.done: list[Attempt] = []
+
+
+_one_at_a_time = threading.Lock()
+_hands = cache(_Hands)
 
 
 def _served(account: Account) -> Attempt:
@@ -227,29 +251,33 @@ def _served(account: Account) -> Attempt:
 
 def claim(count: int, *, now: datetime | None = None) -> list[Account]:
     """Take up to `count` due slots, for good. Those missed by too much move on unserved."""
-    with connection.cursor() as cursor:
-        cursor.execute(CLAIM, {"count": count, "now": now})
-        rows = cursor.fetchall()
-    missed = sum(is_missed for _id, is_missed in rows)
-    if missed:
-        log.warning("presence_slots_missed", count=missed)
-    mine = [account_id for account_id, is_missed in rows if not is_missed]
+    mine: list[int] = []
+    while not mine:
+        with connection.cursor() as cursor:
+            cursor.execute(CLAIM, {"count": count, "now": now})
+            rows = cursor.fetchall()
+        mine = [account_id for account_id, is_missed in rows if not is_missed]
+        if len(mine) < len(rows):
+            log.warning("presence_slots_missed", count=len(rows) - len(mine))
+        if len(rows) < count:
+            break
     if not mine:
-        return claim(count, now=now) if missed == count else []
+        return []
     return list(Account.objects.select_related("authorization", "proxy").filter(pk__in=mine))
 
 
 def record(attempts: Sequence[Attempt]) -> None:
-    """Write down what happened, in two statements whatever the number. Repeated failure makes the next slot later."""
+    """Write down what happened, in a few statements whatever the number. Repeated failure makes the next slot later."""
     now = timezone.now()
     unknown_until = now + timedelta(seconds=STATUS_UNKNOWN_SECONDS)
     rows = [
         (one.account_id, one.at, one.method, one.code, one.detail,
-         unknown_until if one.status_is_unknown else None, random.uniform(0.9, 1.1))  # noqa: S311
-        for one in sorted(attempts, key=lambda one: one.account_id)  # in one order, so that two never block each other
+         unknown_until if one.status_is_unknown else None, random.uniform(0.9, 1.1), one.keeps_slot)  # noqa: S311
+        for one in attempts
     ]  # fmt: skip
     with transaction.atomic():
         with connection.cursor() as cursor:
+            cursor.execute(LOCK, [[one.account_id for one in attempts]])
             cursor.execute(RECORD, [BACKOFF_SECONDS_MAX, *map(list, zip(*rows, strict=True))])
         PresenceAttempt.objects.bulk_create(_kept(attempts))
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from avito_accounts import tokens
+from avito_accounts import limits, tokens
 from avito_accounts.models import Account, Authorization
 from messenger import presence, tasks
 from messenger.models import PresenceAttempt
@@ -189,6 +189,67 @@ def test_a_revoked_account_is_left_alone_and_shown(owner: Api, anna: Account, av
     assert len(history(owner, anna)) == 1
     Authorization.objects.all().delete()
     assert [row["accountId"] for row in owner.get(f"{BASE}/status", failing="true").json()["results"]] == [anna.pk]
+
+
+def test_an_answer_that_says_no_is_no_success(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    avito_sandbox.fault("status", "status/online$", status=200, body='{"ok": false}')
+    enabled(owner, anna)
+    tasks.keep_online()
+    assert (shown(owner, anna)["isOnline"], history(owner, anna)[0]["ok"]) == (False, False)
+
+
+def test_activity_of_another_profile_is_none_of_this_account(owner: Api, avito_sandbox: Sandbox) -> None:
+    account = make_account(client_id="uyut-client", client_secret="uyut-secret", avito_user_id=ANNA)
+    avito_sandbox.fault("status", "status/online$", status=404)
+    enabled(owner, account)
+    tasks.keep_online()
+    assert shown(owner, account)["isOnline"] is False
+
+
+def test_an_account_that_is_flagged_elsewhere_is_left_alone(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
+    enabled(owner, anna)
+    tokens.flag(anna)
+    due(anna)
+    tasks.keep_online()
+    assert paths(avito_sandbox) == []
+
+
+@pytest.mark.usefixtures("knows_status")
+def test_a_pause_and_what_a_person_tries_leave_the_next_slot_alone(
+    owner: Api, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    enabled(owner, anna, interval=60)
+    avito_sandbox.fault("429", "status/online$", seconds=50)
+    for _time in range(4):
+        due(anna)
+        tasks.keep_online()
+    due_at = Account.objects.get(pk=anna.pk).online_due_at
+    assert due_at is not None
+    assert due_at - timezone.now() <= timedelta(seconds=68)
+    avito_sandbox.control("DELETE", "/faults")
+    limits.reset()
+    avito_sandbox.fault("status", "status/online$", status=500)
+    for _time in range(4):
+        owner.post(f"{BASE}/accounts/{anna.pk}/set-online")
+    assert Account.objects.get(pk=anna.pk).online_due_at == due_at
+
+
+@pytest.mark.usefixtures("knows_status")
+def test_what_was_done_while_the_database_was_away_is_recorded_later(
+    owner: Api, anna: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled(owner, anna)
+    written = presence.record
+
+    def away(attempts: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(presence, "record", away)
+    with pytest.raises(OperationalError):
+        tasks.keep_online()
+    monkeypatch.setattr(presence, "record", written)
+    tasks.keep_online()
+    assert [one["ok"] for one in history(owner, anna)] == [True]
 
 
 # By hand
