@@ -7,10 +7,10 @@ from bench.servers import ROOT
 
 
 def test_benchmark_of_eternal_online_loses_and_doubles_no_sign() -> None:
-    command = [sys.executable, "-m", "bench", "presence", "--simulated", "50", "--minutes", "20"]
+    command = [sys.executable, "-m", "bench", "presence", "--simulated", "30", "--minutes", "10"]
 
     result = subprocess.run(
-        [*command, "--accounts", "20", "--rounds", "1"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, "--accounts", "10", "--rounds", "1"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
     assert result.returncode == 0, result.stdout + result.stderr
