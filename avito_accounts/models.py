@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 import avito
-from avito_accounts.errors import KEYS_REFUSED
+from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized
 from avito_accounts.fields import EncryptedTextField, cipher_id, look
 
 MASK = "********…"
@@ -270,7 +270,10 @@ class Account(models.Model):
     def with_present_proxy(self) -> "Account":
         """The account, its proxy read again if it was read a while ago: work that takes long must not miss a change."""
         if time.monotonic() - self.read_at > PROXY_TRUSTED_SECONDS and self.pk is not None:
-            self.refresh_from_db(fields=["proxy"])
+            try:
+                self.refresh_from_db(fields=["proxy"])
+            except Account.DoesNotExist:  # deleted in the middle of the work
+                raise AccountNotAuthorized(self.pk) from None
             self.read_at = time.monotonic()
         return self
 

@@ -1,5 +1,6 @@
 """What the benchmarks measure, started side by side in a temporary folder: storage, our service, the baseline."""
 
+import json
 import os
 import secrets
 import shutil
@@ -131,6 +132,45 @@ def both_sides(processes: int) -> Iterator[dict[str, Side]]:
         stop_together(children[:2])
         shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
         shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@contextmanager
+def beside_the_sandbox(**more: str) -> Iterator[dict[str, str]]:
+    """Durable storage and the sandbox, for a process that has no other Avito. Yields that process's environment."""
+    data_dir = Path(tempfile.mkdtemp(prefix="avito-bench-"))
+    storage: list[Child] = [embedded.Postgres(data_dir, durable=True), embedded.Valkey(data_dir, durable=True)]
+    env = environment(
+        AVITO_DATA_DIR=str(data_dir),
+        DATABASE_URL=embedded.database_url(data_dir),
+        REDIS_URL=embedded.redis_url(data_dir),
+        DJANGO_SETTINGS_MODULE="config.settings",
+        AVITO_RATE_LIMIT_PER_MINUTE="1000000",
+        **more,
+    )
+    sandbox = Sandbox(env)
+    try:
+        for child in (*storage, sandbox):
+            child.start()
+        for child in (*storage, sandbox):
+            child.wait_ready()
+        env["AVITO_API_BASE_URL"] = f"http://127.0.0.1:{sandbox.port}"
+        run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], env)
+        yield env
+    finally:
+        stop_together([sandbox])
+        stop_together(storage)
+        shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def measure(module: str, options: Mapping[str, object], env: dict[str, str]) -> int:
+    """Run the measuring process, which prints; 0, or 1 for a broken promise."""
+    command = [sys.executable, "-m", module, json.dumps(options)]
+    result = subprocess.run(command, env=env, cwd=ROOT, timeout=3600)
+    if result.returncode not in (0, 1):
+        raise Failed(f"The measurement ended with status {result.returncode}.")
+    print("Sandbox, database and client share the cores of this machine: only ratios mean anything.")
+    return result.returncode
 
 
 def _our_environment(data_dir: Path) -> dict[str, str]:

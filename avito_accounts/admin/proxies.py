@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -40,6 +41,14 @@ class ProxyForm(shown.SecretsForm):
         if host != self.initial.get("host"):
             proxies.check_host(host)
         return host
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        try:
+            proxies.check_login(data.get("type", ""), data.get("login", ""), data.get("new_password", ""))
+        except ValidationError as error:
+            self.add_error("login", error)
+        return data
 
 
 class StateFilter(shown.QuestionFilter):

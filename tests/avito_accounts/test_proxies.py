@@ -13,6 +13,7 @@ from django.utils import timezone
 
 import avito
 from avito_accounts import checks, limits, proxies, services, tokens
+from avito_accounts.errors import AccountNotAuthorized
 from avito_accounts.models import Account, Proxy
 from notifications.models import Notification
 from tests.avito.loopback import serving
@@ -344,3 +345,13 @@ def test_accounts_that_swap_their_proxies_do_not_block_each_other(owner: Api) ->
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(swap, range(40))) == {200}
+
+
+def test_an_account_that_goes_in_the_middle_of_long_work_ends_it_in_words(
+    anna: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avito_accounts.models.PROXY_TRUSTED_SECONDS", 0)
+    working = Account.objects.select_related("proxy", "authorization").get(pk=anna.pk)
+    anna.delete()
+    with pytest.raises(AccountNotAuthorized):
+        services.call(working, lambda client: client.user.me())
