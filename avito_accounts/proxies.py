@@ -70,7 +70,9 @@ def check_host(host: str) -> None:
 
 
 def check_login(kind: str, login: str, password: str) -> None:
-    """Raise ValidationError for credentials that this kind of proxy cannot be told."""
+    """Raise ValidationError for credentials that no address could carry, or that this kind of proxy cannot be told."""
+    if "#" in login:
+        raise ValidationError(_("A proxy's login has no “#”."), code="invalid")
     if kind == Proxy.Type.SOCKS5 and max(len(login.encode()), len(password.encode())) > SOCKS5_LOGIN_MAX:
         raise ValidationError(_("SOCKS5 takes at most 127 bytes of login and of password."), code="max_length")
 

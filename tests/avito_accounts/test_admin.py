@@ -360,7 +360,7 @@ def test_a_proxy_is_kept_with_a_password_that_is_never_shown(boss: Client) -> No
 @pytest.mark.parametrize(
     ("field", "value"),
     [("host", "10.0.0.8"), ("host", "localhost"), ("host", "a b"), ("port", "0"), ("port", "65536"), ("login", "a\nb"),
-     ("type", "ftp"), ("new_password", "a\r\nb"), ("login", "x" * 128)],
+     ("type", "ftp"), ("new_password", "a\r\nb"), ("login", "x" * 128), ("login", "a#b")],
 )  # fmt: skip
 def test_a_proxy_that_may_not_be_is_refused_in_words(
     boss: Client, settings: LazySettings, field: str, value: str

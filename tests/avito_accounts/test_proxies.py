@@ -355,3 +355,8 @@ def test_an_account_that_goes_in_the_middle_of_long_work_ends_it_in_words(
     anna.delete()
     with pytest.raises(AccountNotAuthorized):
         services.call(working, lambda client: client.user.me())
+
+
+def test_a_login_with_a_hash_is_refused_when_saved(owner: Api) -> None:
+    answer = owner.post(ACCOUNTS, {"name": "a", **PLAIN, "proxyLogin": "a#b"})
+    assert (answer.status_code, answer.json()["errors"][0]["attr"]) == (400, "proxyLogin")
