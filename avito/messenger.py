@@ -5,6 +5,7 @@ unknown chat, RateLimited, TimedOut and so on. What breaks a documented limit is
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from avito import errors, protocol, wire
@@ -64,7 +65,7 @@ class MessengerCalls:
         if chat_types:
             query.append(("chat_types", ",".join(chat_types)))
         path = protocol.path("/messenger/v2/accounts/{}/chats", user_id)
-        return ChatPage.from_json(self._call(protocol.get(path, query)), limit=limit)
+        return ChatPage.from_json(self._call(protocol.get(path, query)), user_id=user_id, limit=limit)
 
     def iter_chats(
         self,
@@ -98,7 +99,7 @@ class MessengerCalls:
 
         Source: Avito API, Messenger, getChatByIdV2.
         """
-        return Chat.from_json(self._call(protocol.get(_chat_path("v2", user_id, chat_id))))
+        return Chat.from_json(self._call(protocol.get(_chat_path("v2", user_id, chat_id))), user_id=user_id)
 
     def messages(self, user_id: int, chat_id: str, *, limit: int = PAGE_MAX, offset: int = 0) -> MessagePage:
         """A page of a chat's messages, the latest first. Does not mark the chat as read.
@@ -107,7 +108,8 @@ class MessengerCalls:
         Source: Avito API, Messenger, getMessagesV3.
         """
         path = _chat_path("v3", user_id, chat_id) + "/messages/"
-        return MessagePage.from_json(self._call(protocol.get(path, _page(limit, offset))), limit=limit)
+        answer = self._call(protocol.get(path, _page(limit, offset)))
+        return MessagePage.from_json(answer, user_id=user_id, limit=limit)
 
     def iter_messages(self, user_id: int, chat_id: str, *, page_size: int = PAGE_MAX) -> Iterator[Message]:
         """Messages, the latest first, page after page as they are taken; ends where Avito's offset ends."""
@@ -127,7 +129,7 @@ class MessengerCalls:
         """
         _demand(1 <= len(text) <= TEXT_MAX, "text", f"1 to {TEXT_MAX} characters")
         path = _chat_path("v1", user_id, chat_id) + "/messages"
-        return Message.from_json(self._call(protocol.post(path, {"type": "text", "message": {"text": text}})))
+        return _sent(self._call(protocol.post(path, {"type": "text", "message": {"text": text}})), user_id)
 
     def upload_image(self, user_id: int, filename: str, data: bytes, content_type: str) -> str:
         """Upload a picture and return its id, to be sent with `send_image`.
@@ -150,7 +152,7 @@ class MessengerCalls:
         Source: Avito API, Messenger, postSendImageMessage.
         """
         path = _chat_path("v1", user_id, chat_id) + "/messages/image"
-        return Message.from_json(self._call(protocol.post(path, {"image_id": image_id})))
+        return _sent(self._call(protocol.post(path, {"image_id": image_id})), user_id)
 
     def delete_message(self, user_id: int, chat_id: str, message_id: str) -> None:
         """Take back an own message, within DELETABLE_SECONDS. It stays in the chat with the type "deleted".
@@ -213,6 +215,11 @@ class MessengerCalls:
         """
         answer = wire.mapping(self._call(protocol.post("/messenger/v1/subscriptions")), "subscriptions")
         return tuple(map(Subscription.from_json, wire.children(answer, "subscriptions")))
+
+
+def _sent(answer: Any, user_id: int) -> Message:
+    """What we have just written, though Avito may say neither by whom it is nor which way it went."""
+    return replace(Message.from_json(answer, user_id=user_id), direction="out")
 
 
 def _chat_path(version: str, user_id: int, chat_id: str) -> str:

@@ -159,6 +159,23 @@ class Transport:
             self._session.close()
 
 
+class Until:
+    """A sender that is too late after a moment of `time.monotonic`: by then others have given the call up for lost."""
+
+    def __init__(self, sender: Transport, moment: float) -> None:
+        self._sender, self._moment = sender, moment
+        self.deadline_seconds = sender.deadline_seconds
+
+    def __repr__(self) -> str:
+        return repr(self._sender)
+
+    def send(self, request: Request, *, deadline_seconds: float | None = None) -> Response:
+        """As `Transport.send`; NotConnected when it is too late."""
+        if time.monotonic() >= self._moment:
+            raise errors.NotConnected("It is too late to send this")
+        return self._sender.send(request, deadline_seconds=deadline_seconds)
+
+
 class Transports:
     """One transport per key (an account), made when first needed; the least recently used beyond `max_size` go.
 
@@ -243,6 +260,13 @@ class _Exchange:
     def check(self) -> None:
         if self._is_expired:
             raise self.failure(TimeoutError())
+
+    def begin_sending(self) -> None:
+        """The last moment at which nothing is sent. A process that was stopped looks at the clock for itself."""
+        if time.monotonic() >= self._ends_at:
+            self._is_expired = True
+        self.check()
+        self.is_sent = True
 
     def _expire(self) -> None:
         self._is_expired = True
@@ -399,9 +423,8 @@ class _Watched(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         exchange = _current()
         exchange.watch(self)
-        exchange.check()
         self.sock.settimeout(exchange.remaining())
-        exchange.is_sent = True
+        exchange.begin_sending()
         super().request(*args, **kwargs)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]

@@ -9,7 +9,7 @@ from avito import wire
 from avito.content import render_text
 from avito.errors import Unreadable
 
-Direction = Literal["in", "out", ""]
+Direction = Literal["in", "out"]
 ProxyType = Literal["http", "https", "socks4", "socks5"]
 PRICE_MAX = 10**15
 """Roubles; anything above is nonsense."""
@@ -146,7 +146,7 @@ class Item:
 class Message:
     """A message as Avito keeps it.
 
-    `direction`: seen from the account; "" if Avito did not say. `author_id`: None for nobody in particular.
+    `direction`: seen from the account. `author_id`: None for nobody in particular.
     `type`: text, image, link, item, location, call, deleted, voice, system, or a new one of Avito's.
     `text`: its words for people (`render_text`). `content`: the parts by type, as Avito wrote them.
     `is_read`: by the account that asks. `read_at`: by the other side. Times are aware, UTC.
@@ -163,14 +163,17 @@ class Message:
     read_at: datetime | None = None
 
     @classmethod
-    def from_json(cls, value: Any) -> Self:
+    def from_json(cls, value: Any, *, user_id: int) -> Self:
+        """`user_id`: the account; it has written what bears its number, and what Avito calls outgoing."""
         source = wire.mapping(value, "message")
+        author_id = wire.optional_id(source, "author_id")
+        is_ours = source.get("direction") == "out" or author_id == user_id
         type, content = wire.word(source, "type"), wire.child(source, "content")
         is_read = source.get("is_read")
         return cls(
             id=wire.name(source, "id"),
-            author_id=wire.optional_id(source, "author_id"),
-            direction=_direction(source.get("direction")),
+            author_id=author_id,
+            direction="out" if is_ours else "in",
             type=type,
             text=render_text(type, content),
             content=content,
@@ -178,12 +181,6 @@ class Message:
             is_read=is_read if isinstance(is_read, bool) else None,
             read_at=wire.optional_moment(source, "read"),
         )
-
-
-def _direction(value: Any) -> Direction:
-    if value == "in":
-        return "in"
-    return "out" if value == "out" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +195,8 @@ class Chat:
     last_message: Message | None = None
 
     @classmethod
-    def from_json(cls, value: Any) -> Self:
+    def from_json(cls, value: Any, *, user_id: int) -> Self:
+        """`user_id`: the account."""
         source = wire.mapping(value, "chat")
         context, last = wire.child(source, "context"), wire.child(source, "last_message")
         is_about_item = context.get("type") == "item" and wire.child(context, "value")
@@ -208,7 +206,7 @@ class Chat:
             updated_at=wire.moment(source, "updated"),
             users=tuple(map(User.from_json, wire.children(source, "users"))) if source.get("users") else (),
             item=Item.from_json(context["value"]) if is_about_item else None,
-            last_message=Message.from_json(last) if last else None,
+            last_message=Message.from_json(last, user_id=user_id) if last else None,
         )
 
 
@@ -220,9 +218,9 @@ class ChatPage:
     has_more: bool
 
     @classmethod
-    def from_json(cls, value: Any, *, limit: int) -> Self:
+    def from_json(cls, value: Any, *, user_id: int, limit: int) -> Self:
         source = wire.mapping(value, "chats")
-        chats = tuple(map(Chat.from_json, wire.children(source, "chats")))
+        chats = tuple(Chat.from_json(chat, user_id=user_id) for chat in wire.children(source, "chats"))
         return cls(chats, _has_more(source, len(chats), limit))
 
 
@@ -234,10 +232,11 @@ class MessagePage:
     has_more: bool
 
     @classmethod
-    def from_json(cls, value: Any, *, limit: int) -> Self:
+    def from_json(cls, value: Any, *, user_id: int, limit: int) -> Self:
         """Accepts the bare list of the specification and the object that the live API sends."""
         source = {"messages": value} if isinstance(value, list) else wire.mapping(value, "messages")
-        messages = tuple(map(Message.from_json, wire.children(source, "messages")))
+        found = wire.children(source, "messages")
+        messages = tuple(Message.from_json(message, user_id=user_id) for message in found)
         return cls(messages, _has_more(source, len(messages), limit))
 
 

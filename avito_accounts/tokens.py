@@ -21,6 +21,7 @@ from django.utils import timezone
 import avito
 from avito import auth
 from avito.client import Sender
+from avito.transport import Until
 from avito_accounts import limits, news, proxies
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
 from avito_accounts.models import Account, Authorization, Proxy
@@ -69,13 +70,15 @@ def transport_of_proxy(proxy: Proxy) -> avito.Transport:
     return transports.get(("proxy", proxy.pk), base_url=settings.AVITO_API_BASE_URL, proxy=proxy.route)
 
 
-def client_for(account: Account, token: str) -> avito.Client:
+def client_for(account: Account, token: str, *, until: float | None = None) -> avito.Client:
     """Avito as this account sees it: with its token, through its proxy, within the shared budget of calls.
 
-    A resting proxy is asked first: a call that it refuses takes nothing from the budget.
+    A resting proxy is asked first: a call that it refuses takes nothing from the budget. `until`: a moment of
+    `time.monotonic` after which nothing is sent any more, however long the budget was waited for.
     """
     transport, proxy = _transport(account)
-    metered = limits.Metered(transport, account.pk, before_waiting=release_connection)
+    in_time = transport if until is None else Until(transport, until)
+    metered = limits.Metered(in_time, account.pk, before_waiting=release_connection)
     if proxy is None:
         return avito.Client(token, metered)
     guarded = proxies.Guarded(transport, proxy, sender=metered, before_sending=release_connection)

@@ -150,7 +150,7 @@ def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | No
     )
     chat.save()
     is_hidden = said is not None and is_subscription_placeholder(said.text)
-    is_news = said is not None and services.remember(chat, said, received_at=event.received_at) is not None
+    is_news = said is not None and bool(services.remember(chat, [said], received_at=event.received_at))
     if said is not None and not is_news:
         known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=said.id).first()
         text = known.text if known and is_hidden else said.text

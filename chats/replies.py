@@ -13,6 +13,7 @@ is no longer so, somebody else has judged the reply meanwhile, and the late judg
 """
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +24,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 import avito
@@ -85,7 +87,7 @@ def put(
         author_id=locked.avito_user_id or None,
         delivery_status=status,
         is_live=sending,
-        sending_at=timezone.now() if sending else None,
+        sending_at=Now() if sending else None,
         attempts=1 if sending else 0,
     )
     message.save(force_insert=True)
@@ -114,10 +116,11 @@ def deliver(message: Message) -> None:
         except (AccountUnusable, avito.AvitoError) as error:
             _judge(message, _queued(message), error)
             return
+        until = _too_late_at()
         if not _claim(message):
             return
         try:
-            _send(message, tokens.client_for(account, token), user_id)
+            _send(message, tokens.client_for(account, token, until=until), user_id)
         except avito.Unauthorized:
             if not _settle(_sending(message), Status.QUEUED):  # refused, so not done: once more with another token
                 return
@@ -163,12 +166,13 @@ def send_now(
     if picture is not None:
         kind = {"type": "image", "content": {"image_id": _upload(account, user_id, picture)}}
         token = tokens.access_token(account)
+    until = _too_late_at()
     with transaction.atomic():
         chat = services.chat_for(avito_id=avito_id, user_id=user_id, account=account)
         message = put(chat, text=text, author=author, status=Status.SENDING, **kind)
         if claim is not None:
             claim(message)
-    _send_claimed(account, message, token, user_id)
+    _send_claimed(account, message, token, user_id, until)
     message.refresh_from_db()
     return message
 
@@ -181,16 +185,17 @@ def _upload(account: Account, user_id: int, picture: Picture) -> str:
     )
 
 
-def _send_claimed(account: Account, message: Message, token: str, user_id: int) -> None:
+def _send_claimed(account: Account, message: Message, token: str, user_id: int, until: float) -> None:
     """The call for a row that is being sent, and once more with a fresh token if this one is refused."""
     try:
         try:
-            _send(message, tokens.client_for(account, token), user_id)
+            _send(message, tokens.client_for(account, token, until=until), user_id)
         except avito.Unauthorized:
             fresh = tokens.access_token(account, rejected=token)
-            if _sending(message).update(sending_at=timezone.now()) != 1:
+            until = _too_late_at()
+            if _sending(message).update(sending_at=Now()) != 1:
                 raise avito.TimedOut("renewing the token took so long that the message is being looked for") from None
-            _send(message, tokens.client_for(account, fresh), user_id)
+            _send(message, tokens.client_for(account, fresh, until=until), user_id)
     except (AccountUnusable, avito.AvitoError) as error:
         maybe_done = isinstance(error, avito.AvitoError) and error.maybe_done
         status, wait = (Status.UNKNOWN, FIRST_LOOK) if maybe_done else (Status.FAILED, None)
@@ -203,7 +208,7 @@ def look_again(message: Message) -> None:
     now = timezone.now()
     lease = now + LOOK_LEASE
     doubt = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN, attempts=message.attempts)
-    if doubt.filter(retry_at__lte=now).update(retry_at=lease) != 1:
+    if doubt.filter(retry_at__lte=Now()).update(retry_at=lease) != 1:
         return
     unknown = doubt.filter(retry_at=lease)  # so that a look which took too long judges nothing
     given_up = now - (message.sending_at or message.created_at) > GIVE_UP_AFTER
@@ -222,10 +227,10 @@ def look_again(message: Message) -> None:
         was_read = False
     if not was_read:
         waited = now - (message.sending_at or now)
-        unknown.update(retry_at=now + max(SECOND_LOOK, min(waited / 2, LOOK_PAUSE_MAX)))
+        unknown.update(retry_at=Now() + max(SECOND_LOOK, min(waited / 2, LOOK_PAUSE_MAX)))
         return
     if message.absences + 1 < LOOKS_NEEDED:
-        unknown.update(absences=message.absences + 1, retry_at=now + SECOND_LOOK)
+        unknown.update(absences=message.absences + 1, retry_at=Now() + SECOND_LOOK)
         return
     log.info("reply_did_not_arrive", message_id=message.pk)
     _repeat_or_fail(message, unknown, code="not_delivered", detail="The chat was read twice and does not hold it.")
@@ -233,11 +238,16 @@ def look_again(message: Message) -> None:
 
 def presume_lost() -> int:
     """Replies whose worker died while sending: whether they arrived is unknown."""
-    now = timezone.now()
-    # Longer than one call to Avito can take: whoever still says "sending" after that has died on the way.
+    # Longer than one call to Avito can take: whoever still says "sending" after that has died on the way, or has been
+    # stopped, and then finds out that it is too late.
     longest = timedelta(seconds=settings.AVITO_TIMEOUT_SECONDS) + SENDING_MARGIN
-    stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=now - longest)
-    return stale.update(delivery_status=Status.UNKNOWN, retry_at=now, error_code="worker_lost")
+    stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=Now() - longest)
+    return stale.update(delivery_status=Status.UNKNOWN, retry_at=Now(), error_code="worker_lost")
+
+
+def _too_late_at() -> float:
+    """Until when a row that is claimed from now on may be sent: in time for its answer before it is presumed lost."""
+    return time.monotonic() + SENDING_MARGIN.total_seconds()
 
 
 def retry(message: Message) -> bool:
@@ -265,7 +275,7 @@ def due_for_delivery() -> list[int]:
 
 
 def due_for_a_look() -> list[int]:
-    due = Message.objects.filter(delivery_status=Status.UNKNOWN, retry_at__lte=timezone.now())
+    due = Message.objects.filter(delivery_status=Status.UNKNOWN, retry_at__lte=Now())
     return list(due.order_by("retry_at").values_list("pk", flat=True)[:SWEPT_AT_ONCE])
 
 
@@ -275,7 +285,7 @@ def next_of(chat_id: int) -> Message | None:
 
 def _whose_turn_it_is() -> QuerySet[Message]:
     ahead = Message.objects.filter(chat=OuterRef("chat"), id__lt=OuterRef("id"), delivery_status__in=Message.UNSETTLED)
-    due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
+    due = Q(retry_at=None) | Q(retry_at__lte=Now())
     return Message.objects.filter(due, ~Exists(ahead), delivery_status=Status.QUEUED)
 
 
@@ -292,7 +302,7 @@ def _sending(message: Message) -> QuerySet[Message]:
 def _claim(message: Message) -> bool:
     mine = _whose_turn_it_is().filter(pk=message.pk, attempts=message.attempts)
     claimed = mine.update(
-        delivery_status=Status.SENDING, sending_at=timezone.now(), retry_at=None, attempts=message.attempts + 1
+        delivery_status=Status.SENDING, sending_at=Now(), retry_at=None, attempts=message.attempts + 1
     )
     message.attempts += claimed
     return claimed == 1
@@ -365,7 +375,7 @@ def _settle(
             error_code=code,
             error_detail=detail[:500],
             absences=0,  # each doubt gets looks of its own
-            retry_at=timezone.now() + retry_in if retry_in else None,
+            retry_at=Now() + retry_in if retry_in else None,
         )
         == 1
     )

@@ -1,5 +1,6 @@
 """The conversations themselves: finding them, remembering what was said, reading them at Avito."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, TypeVar
 import phonenumbers
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -27,6 +28,7 @@ from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+Seen = AvitoMessage | webhooks.IncomingMessage
 
 SYNC_LEASE = timedelta(minutes=2)
 UNPAID_PAUSE = timedelta(hours=6)
@@ -78,25 +80,70 @@ def describe(chat: Chat, **known: Any) -> None:
             setattr(chat, name, value)
 
 
-def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, received_at: datetime) -> Message | None:
-    """Keep a message that Avito has shown us, once; None when we had it. Needs the chat locked, and saves it.
+def remember(chat: Chat, seen: Sequence[Seen], *, received_at: datetime) -> list[Message]:
+    """Keep messages that Avito has shown us, oldest first, each once; the new ones. Saves the chat, which is locked.
 
     An outgoing one may be a reply of ours whose delivery we were not sure of: then it settles that reply. What Avito
-    hides behind its advertisement is kept as such.
+    hides behind its advertisement is kept as such. The number of queries does not grow with the number of messages.
     """
-    known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=seen.id).first()
-    if known is not None:
-        if known.chat_id == chat.pk:
-            _bring_up_to_date(chat, known, seen)
-        return None
+    unique = {one.id: one for one in seen}
+    rows = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id__in=unique)
+    known = {row.avito_id: row for row in rows}
+    if _settle_replies(chat, [one for one in unique.values() if _is_shown_first(one, known.get(one.id))]):
+        chat.refresh_from_db()
+        known = {row.avito_id: row for row in rows.all()}
+    mine = [row for row in known.values() if row.chat_id == chat.pk]
+    changed = [row for row in mine if _bring_up_to_date(chat, row, unique[str(row.avito_id)])]
+    new = _insert(chat, [_row(chat, one, received_at) for one in unique.values() if one.id not in known])
+    for message in new:
+        _count(chat, message)
+    if changed or new:
+        chat.save()
+    return new
+
+
+def _is_shown_first(seen: Seen, known: Message | None) -> bool:
+    """Are the words of an outgoing message seen for the first time?"""
+    is_new = known is None or known.is_placeholder
+    return is_new and seen.direction == "out" and not is_subscription_placeholder(seen.text)
+
+
+def _settle_replies(chat: Chat, seen: Sequence[Seen]) -> bool:
+    """Which replies of ours are these? They have been tried, and not settled; the oldest first. False if none is.
+
+    Texts are known by their words, whatever Avito makes of links and spaces in them; pictures only by being pictures.
+    """
+    if not seen:
+        return False
+    waiting = list(
+        chat.messages.filter(delivery_status__in=Message.UNSETTLED, avito_id=None, sending_at__isnull=False).order_by(
+            "id"
+        )
+    )
+    count = len(waiting)
+    for one in seen:
+        mine = next((reply for reply in waiting if _is_alike(reply, one)), None)
+        if mine is not None:
+            waiting.remove(mine)
+            mark_sent(mine, avito_id=one.id, content=one.content)
+    return len(waiting) < count
+
+
+def _is_alike(reply: Message, seen: Seen) -> bool:
+    began = reply.sending_at
+    is_tried = began is None or seen.created_at is None or began <= seen.created_at + CLOCK_SKEW
+    if seen.type == "image" or reply.type == "image":
+        return is_tried and seen.type == reply.type
+    return is_tried and _words(reply.text) == _words(seen.text)
+
+
+def _words(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _row(chat: Chat, seen: Seen, received_at: datetime) -> Message:
     outbound = seen.direction == "out"
-    created_at = seen.created_at or received_at
-    is_placeholder = is_subscription_placeholder(seen.text)
-    if outbound and not is_placeholder and (reply := _reply_on_its_way(chat, seen, created_at)):
-        mark_sent(reply, avito_id=seen.id, content=seen.content)
-        return None
-    read_at = seen.read_at if outbound else (received_at if getattr(seen, "is_read", None) else None)
-    message = Message(
+    return Message(
         chat=chat,
         avito_user_id=chat.avito_user_id,
         avito_id=seen.id,
@@ -104,32 +151,44 @@ def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, recei
         type=_type_of(seen),
         text=seen.text,
         content=seen.content,
-        is_placeholder=is_placeholder,
+        is_placeholder=is_subscription_placeholder(seen.text),
         author_id=seen.author_id,
         delivery_status=Message.DeliveryStatus.SENT if outbound else Message.DeliveryStatus.RECEIVED,
-        created_at=created_at,
-        read_at=read_at,
+        created_at=seen.created_at or received_at,
+        read_at=_read_at(seen, received_at),
     )
-    try:
-        with transaction.atomic():
-            message.save(force_insert=True)
-    except IntegrityError:  # the same id came for another chat of this account at the same moment
-        return None
-    add_to_chat(chat, message)
-    return message
 
 
-def _type_of(seen: AvitoMessage | webhooks.IncomingMessage) -> str:
+def _insert(chat: Chat, messages: Sequence[Message]) -> list[Message]:
+    """Those that could be inserted: an id may have come for another chat of this account at the same moment."""
+    if not messages:
+        return []
+    Message.objects.bulk_create(messages, ignore_conflicts=True)
+    return list(chat.messages.filter(avito_id__in=[one.avito_id for one in messages]).order_by("pk"))
+
+
+def _type_of(seen: Seen) -> str:
     """Avito's word; its advertisement, which poses as a text, is a notice of the system."""
     return "system" if is_subscription_placeholder(seen.text) else seen.type[:50]
 
 
+def _read_at(seen: Seen, now: datetime) -> datetime | None:
+    """When the other side read ours; or `now` for a client's that Avito says we have read."""
+    if seen.direction == "out":
+        return seen.read_at
+    return now if getattr(seen, "is_read", None) else None
+
+
 def add_to_chat(chat: Chat, message: Message) -> None:
     """Count a new message and let the chat show it. Needs the chat locked, and saves it."""
+    _count(chat, message)
+    chat.save()
+
+
+def _count(chat: Chat, message: Message) -> None:
     chat.messages_count += 1
     if not message.is_placeholder:
         _show(chat, message)
-    chat.save()
 
 
 def _show(chat: Chat, message: Message) -> None:
@@ -145,58 +204,36 @@ def _show(chat: Chat, message: Message) -> None:
         chat.last_message, chat.last_message_at, chat.activity_at = message, message.created_at, message.created_at
 
 
-def _bring_up_to_date(chat: Chat, known: Message, seen: AvitoMessage | webhooks.IncomingMessage) -> None:
-    """What may change in a message that we have: it is read, deleted, or no longer hidden. Its words never change."""
+def _bring_up_to_date(chat: Chat, known: Message, seen: Seen) -> bool:
+    """What may change in a message that we have: it is read, deleted, or no longer hidden. Its words never change.
+
+    Did it change? Does not save the chat.
+    """
     if known.is_placeholder:
-        _reveal(chat, known, seen)
-        return
+        return _reveal(chat, known, seen)
     changed = []
     if seen.type == "deleted" and known.type != "deleted":
         known.type = "deleted"
         changed.append("type")
-    inbound = known.direction == Message.Direction.INBOUND
-    read_at = (timezone.now() if getattr(seen, "is_read", None) else None) if inbound else seen.read_at
-    if read_at and known.read_at is None:
+    if known.read_at is None and (read_at := _read_at(seen, timezone.now())):
         known.read_at = read_at
         changed.append("read_at")
-        if inbound:
+        if known.direction == Message.Direction.INBOUND:
             chat.unread_count = max(0, chat.unread_count - 1)
-            chat.save(update_fields=["unread_count", "updated_at"])
     if changed:
         known.save(update_fields=changed)
+    return bool(changed)
 
 
-def _reveal(chat: Chat, hidden: Message, seen: AvitoMessage | webhooks.IncomingMessage) -> None:
+def _reveal(chat: Chat, hidden: Message, seen: Seen) -> bool:
     """Avito shows now what stood behind its advertisement: only now it is news."""
     if is_subscription_placeholder(seen.text):
-        return
-    is_inbound = hidden.direction == Message.Direction.INBOUND
-    if not is_inbound and (reply := _reply_on_its_way(chat, seen, hidden.created_at)):
-        mark_sent(reply, avito_id=seen.id, content=seen.content)  # the row of what was hidden gives way to it
-        chat.refresh_from_db()
-        return
+        return False
     hidden.type, hidden.text, hidden.content, hidden.is_placeholder = _type_of(seen), seen.text, seen.content, False
-    hidden.read_at = (timezone.now() if getattr(seen, "is_read", None) else None) if is_inbound else seen.read_at
+    hidden.read_at = _read_at(seen, timezone.now())
     hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
     _show(chat, hidden)
-    chat.save()
-
-
-def _reply_on_its_way(
-    chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, created_at: datetime
-) -> Message | None:
-    """The oldest reply of this chat that may be the message which Avito shows: it has been tried, and not settled.
-
-    Texts are known by their words, whatever Avito makes of links in them; pictures only by being pictures.
-    """
-    alike = Q(type="image") if seen.type == "image" else Q(text=seen.text) & ~Q(type="image")
-    return (
-        chat.messages.filter(
-            alike, delivery_status__in=Message.UNSETTLED, avito_id=None, sending_at__lte=created_at + CLOCK_SKEW
-        )
-        .order_by("id")
-        .first()
-    )
+    return True
 
 
 def mark_sent(message: Message, *, avito_id: str, content: dict[str, Any] | None = None) -> None:
@@ -361,20 +398,50 @@ def are_hidden(messages: Sequence[AvitoMessage]) -> bool:
     return newest.id in hidden or max(hidden.values()) > timezone.now() - HIDDEN_FOR
 
 
-def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tuple[AvitoMessage, ...] = ()) -> Chat:
-    """Keep a chat, and messages of it, as Avito shows them."""
-    buyer = next((user for user in info.users if user.id != user_id), None)
+def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: Sequence[AvitoMessage] = ()) -> Chat:
+    """Keep a chat, and the newest messages of it, as Avito shows them."""
     with transaction.atomic():
-        chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
-        kind = info.id.partition("-")[0]
-        describe(chat, avito_updated_at=info.updated_at, chat_type=kind if kind in CHAT_TYPES else "")
-        if buyer is not None and not chat.name:
-            chat.name = buyer.name[:255]
-        if info.item is not None:
-            describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
+        chat = _stored(info, user_id=user_id, account=account)
+        describe(chat, avito_updated_at=info.updated_at)
         chat.save()
-        store_messages(account, info.id, messages)
+        _store(account, chat, messages)
     return chat
+
+
+def _stored(info: AvitoChat, *, user_id: int, account: Account) -> Chat:
+    """The chat, locked, with what Avito tells of it. Does not save that. Needs a transaction."""
+    chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
+    kind = info.id.partition("-")[0]
+    describe(chat, chat_type=kind if kind in CHAT_TYPES else "")
+    buyer = next((user for user in info.users if user.id != user_id), None)
+    if buyer is not None and not chat.name:
+        chat.name = buyer.name[:255]
+    if info.item is not None:
+        describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
+    return chat
+
+
+def store_seen(account: Account, seen: Sequence[AvitoChat]) -> None:
+    """Keep chats as a list of Avito's shows them, each with its last message; those with news are read whole soon."""
+    user_id = accounts.user_id(account)
+    for info in _with_news(user_id, seen):
+        with transaction.atomic():
+            chat = _stored(info, user_id=user_id, account=account)
+            # Also over the lease of a sync under way, which may have read before the news came.
+            chat.sync_due_at = timezone.now()
+            chat.save()
+            said = [info.last_message] if info.last_message else []
+            new = remember(chat, said, received_at=timezone.now())
+            if any(message.is_placeholder for message in new):
+                news.messenger_unpaid(account)
+            ring_on_commit(tasks.sync_chat, chat.pk)
+
+
+def _with_news(user_id: int, seen: Sequence[AvitoChat]) -> list[AvitoChat]:
+    """The chats that have changed at Avito since we have read them."""
+    mine = Chat.objects.filter(avito_user_id=user_id, avito_id__in=[info.id for info in seen])
+    held = dict(mine.values_list("avito_id", "avito_updated_at"))
+    return [info for info in seen if (held.get(info.id) or _LONG_AGO) < info.updated_at]
 
 
 def reconcile(account: Account) -> None:
@@ -385,45 +452,45 @@ def reconcile(account: Account) -> None:
     """
     user_id = accounts.user_id(account)
     since = CatchUp.objects.get(account=account).seen_until
-    found: dict[str, datetime] = {}
+    found: dict[str, AvitoChat] = {}
     while True:
         offset = len(found)
         page = accounts.call(
             account,
             lambda client, at=offset: client.messenger.chats(user_id, offset=at, chat_types=("u2i", "u2u")),  # type: ignore[misc]
         )
-        found.update({info.id: info.updated_at for info in page.chats})
+        found.update({info.id: info for info in page.chats})
         reached = since is not None and any(info.updated_at < since for info in page.chats)
         enough = since is None and len(found) >= IMPORTED_CHATS_MAX
         # Newest first: behind a chat older than the last run there is no news.
         if reached or enough or not page.has_more or len(found) == offset or len(found) > OFFSET_MAX:
             break
-    held = dict(Chat.objects.filter(avito_user_id=user_id).values_list("avito_id", "avito_updated_at"))
-    for avito_id, updated_at in found.items():
-        is_news = since is None or updated_at >= since
-        if is_news and (held.get(avito_id) or _LONG_AGO) < updated_at:
-            with transaction.atomic():
-                chat = chat_for(avito_id=avito_id, user_id=user_id, account=account)
-                # Also over the lease of a sync under way, which may have read before the news came.
-                Chat.objects.filter(pk=chat.pk).update(sync_due_at=timezone.now())
-                ring_on_commit(tasks.sync_chat, chat.pk)
+    store_seen(account, [info for info in found.values() if since is None or info.updated_at >= since])
     if found:
-        CatchUp.objects.filter(account=account).update(seen_until=max(found.values()))
+        CatchUp.objects.filter(account=account).update(seen_until=max(info.updated_at for info in found.values()))
 
 
-def store_messages(account: Account, avito_id: str, messages: Sequence[AvitoMessage]) -> None:
-    """Keep messages that have just been read."""
+def store_messages(
+    account: Account, avito_id: str, messages: Sequence[AvitoMessage], *, are_newest: bool = True
+) -> None:
+    """Keep messages that have just been read. `are_newest`: nothing was said after them."""
     with transaction.atomic():
         chat = chat_for(avito_id=avito_id, user_id=accounts.user_id(account), account=account)
         if not chat.name:
             want_sync(chat)
-        oldest_first = sorted(messages, key=lambda message: message.created_at)
-        new = [remember(chat, message, received_at=timezone.now()) for message in oldest_first]
-        if not are_hidden(messages):
-            if messages:
-                news.messenger_paid(account)
-        elif any(message is not None and message.is_placeholder for message in new):
-            news.messenger_unpaid(account)
+        _store(account, chat, messages, are_newest=are_newest)
+
+
+def _store(account: Account, chat: Chat, messages: Sequence[AvitoMessage], *, are_newest: bool = True) -> None:
+    """Needs the chat locked. Whether Avito shows what is said today, only the newest messages tell."""
+    oldest_first = sorted(messages, key=lambda message: message.created_at)
+    new = remember(chat, oldest_first, received_at=timezone.now())
+    if not are_newest or not messages:
+        return
+    if not are_hidden(messages):
+        news.messenger_paid(account)
+    elif any(message.is_placeholder for message in new):
+        news.messenger_unpaid(account)
 
 
 def accounts_to_reconcile() -> QuerySet[Account]:

@@ -27,7 +27,6 @@ from chats import services as chats
 from chats import shown
 from chats.api import OkSerializer, TextSerializer
 from chats.models import Chat
-from chats.models import Message as StoredMessage
 from chats.replies import Picture
 from messenger import services
 from messenger.services import Outgoing
@@ -200,18 +199,20 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
 
     @extend_schema(operation_id="messenger_chats_list", parameters=[ChatsQuery], responses=LiveChatsSerializer)
     def chats(self, request: Request, account_id: int) -> Response:
-        """The account's chats at Avito."""
+        """The account's chats at Avito. What is seen here is also stored."""
         account, query = self._account(account_id), _query(ChatsQuery, request)
         user_id = accounts.user_id(account)
         page = chats.call(account, lambda client: client.messenger.chats(user_id, **query))
+        chats.store_seen(account, page.chats)
         return Response(LiveChatsSerializer(page).data)
 
     @extend_schema(operation_id="messenger_chats_retrieve", responses=LiveChatSerializer)
     def chat(self, request: Request, account_id: int, chat_id: str) -> Response:
-        """One chat at Avito."""
+        """One chat at Avito. What is seen here is also stored."""
         account = self._account(account_id)
         user_id = accounts.user_id(account)
         found = chats.call(account, lambda client: client.messenger.chat(user_id, chat_id))
+        chats.store_seen(account, [found])
         return Response(LiveChatSerializer(found).data)
 
     @extend_schema(operation_id="messenger_messages_list", parameters=[PageQuery], responses=LiveMessagesSerializer)
@@ -220,7 +221,7 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         account, query = self._account(account_id), _query(PageQuery, request)
         user_id = accounts.user_id(account)
         page = chats.call(account, lambda client: client.messenger.messages(user_id, chat_id, **query))
-        chats.store_messages(account, chat_id, page.messages)
+        chats.store_messages(account, chat_id, page.messages, are_newest=query["offset"] == 0)
         return Response(LiveMessagesSerializer(page).data)
 
     @extend_schema(
@@ -242,12 +243,12 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         outgoing, key = _outgoing(request), _key(request)
         author: Any = request.user
         try:
-            message = services.send(account, chat_id=chat_id, outgoing=outgoing, author=author, key=key)
+            sent = services.send(account, chat_id=chat_id, outgoing=outgoing, author=author, key=key)
         except services.InProgress:
             raise Conflict(IN_PROGRESS, "in_progress") from None
         except services.KeyReused:
             raise Conflict(KEY_REUSED, "key_reused") from None
-        return Response(LiveMessageSerializer(_live(message)).data, status=201)
+        return Response(LiveMessageSerializer(sent).data, status=201)
 
     @extend_schema(operation_id="messenger_messages_read", request=None, responses=OkSerializer)
     def read(self, request: Request, account_id: int, chat_id: str, message_id: str) -> Response:
@@ -325,17 +326,3 @@ def _query(serializer: type[Serializer], request: Request) -> dict[str, Any]:
     asked = serializer(data=given)
     asked.is_valid(raise_exception=True)
     return dict(asked.validated_data)
-
-
-def _live(message: StoredMessage) -> LiveMessage:
-    """A message that we have just sent, as Avito would show it."""
-    return LiveMessage(
-        id=message.avito_id or "",
-        author_id=message.author_id,
-        direction="out",
-        type=message.type,
-        text=message.text,
-        content=message.content,
-        created_at=message.created_at,
-        is_read=True,
-    )

@@ -20,7 +20,8 @@ IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
 class SendKey(models.Model):
     """An `Idempotency-Key` and the message that it has sent, or may be sending.
 
-    Made in one transaction with the message's row, before the call; how the call ended is the message's to tell.
+    Made in one transaction with the message's row, before the call; how the call ended is the message's to tell. What
+    was answered then is kept: the message may be deleted meanwhile.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
@@ -28,6 +29,7 @@ class SendKey(models.Model):
     digest = models.BinaryField(max_length=32, help_text="SHA-256 of the key")
     body_digest = models.BinaryField(max_length=32, help_text="SHA-256 of what was to be sent")
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    answer = models.JSONField(null=True, help_text="the message as it was shown when it had arrived")
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

@@ -1,14 +1,16 @@
 """Sending once, however often it is asked for."""
 
 import hashlib
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils import timezone
 
 import avito
+from avito.types import Message as LiveMessage
 from avito_accounts.models import Account
 from chats import replies
 from chats.models import Message
@@ -39,8 +41,8 @@ class Outgoing:
         return hashlib.sha256(data).digest()
 
 
-def send(account: Account, *, chat_id: str, outgoing: Outgoing, author: User | None, key: str | None) -> Message:
-    """Send a message; with a `key` that has sent the same one before, return that one instead.
+def send(account: Account, *, chat_id: str, outgoing: Outgoing, author: User | None, key: str | None) -> LiveMessage:
+    """Send a message; with a `key` that has sent the same one before, return what was answered then instead.
 
     Raises KeyReused, InProgress, avito.TimedOut while nobody knows whether the first one has arrived, and what
     `replies.send_now` raises. A key whose message surely did not arrive is free again.
@@ -50,7 +52,7 @@ def send(account: Account, *, chat_id: str, outgoing: Outgoing, author: User | N
     if sent is not None:
         return sent
     try:
-        return replies.send_now(
+        message = replies.send_now(
             account,
             avito_id=chat_id,
             text=outgoing.text,
@@ -60,6 +62,21 @@ def send(account: Account, *, chat_id: str, outgoing: Outgoing, author: User | N
         )
     except Taken as taken:  # by an equal request, since we looked
         return taken.answer()
+    return once.keep(message) if once else live(message)
+
+
+def live(message: Message) -> LiveMessage:
+    """A message that has been sent, as Avito would show it at once."""
+    return LiveMessage(
+        id=message.avito_id or "",
+        author_id=message.author_id,
+        direction="out",
+        type=message.type,
+        text=message.text,
+        content=message.content,
+        created_at=message.created_at,
+        is_read=True,
+    )
 
 
 class Taken(Exception):
@@ -69,13 +86,15 @@ class Taken(Exception):
         super().__init__(row.pk)
         self.row, self.body_digest = row, body_digest
 
-    def answer(self) -> Message:
-        """That message, if it has arrived. Raises KeyReused, InProgress, avito.TimedOut."""
+    def answer(self) -> LiveMessage:
+        """What was answered; at first that the message has arrived. Raises KeyReused, InProgress, avito.TimedOut."""
         message = self.row.message
         if bytes(self.row.body_digest) != self.body_digest:
             raise KeyReused
+        if self.row.answer is not None:
+            return _answered(self.row.answer)
         if message.delivery_status == Status.SENT:
-            return message
+            return _keep(self.row)
         if message.delivery_status in (Status.UNKNOWN, Status.FAILED):
             raise avito.TimedOut("Whether the message has arrived is being found out")
         raise InProgress
@@ -90,8 +109,8 @@ class Once:
     key: str = field(repr=False)
     body_digest: bytes = field(repr=False)
 
-    def sent_before(self) -> Message | None:
-        """The message that the key has sent; None if the key is free. Raises as `Taken.answer`."""
+    def sent_before(self) -> LiveMessage | None:
+        """What the key was answered; None if it is free. Raises as `Taken.answer`."""
         row = self._rows().first()
         return Taken(row, self.body_digest).answer() if row and not _is_free(row) else None
 
@@ -109,8 +128,13 @@ class Once:
             return
         if not _is_free(row):
             raise Taken(row, self.body_digest)
-        row.message, row.body_digest, row.created_at = message, self.body_digest, timezone.now()
-        row.save(update_fields=["message", "body_digest", "created_at"])
+        row.message, row.body_digest, row.created_at, row.answer = message, self.body_digest, timezone.now(), None
+        row.save(update_fields=["message", "body_digest", "created_at", "answer"])
+
+    def keep(self, message: Message) -> LiveMessage:
+        """The answer for the message that has just been sent, from now on the answer of the key."""
+        row = self._rows().filter(message=message).first()
+        return _keep(row) if row else live(message)
 
     def _rows(self) -> QuerySet[SendKey]:
         return SendKey.objects.select_related("message").filter(**self._identity())
@@ -123,6 +147,17 @@ class Once:
 def forget_old_keys() -> int:
     """Delete the keys that no longer hold; their number."""
     return SendKey.objects.filter(created_at__lt=timezone.now() - KEPT).delete()[0]
+
+
+def _keep(row: SendKey) -> LiveMessage:
+    answer = live(row.message)
+    kept = {**asdict(answer), "created_at": answer.created_at.isoformat()}
+    SendKey.objects.filter(pk=row.pk, message=row.message, answer__isnull=True).update(answer=kept)
+    return answer
+
+
+def _answered(kept: dict[str, Any]) -> LiveMessage:
+    return LiveMessage(**{**kept, "created_at": datetime.fromisoformat(kept["created_at"])})
 
 
 def _is_free(row: SendKey) -> bool:

@@ -114,7 +114,7 @@ def test_message_that_breaks_its_shape_is_unreadable(change: dict[str, object]) 
 
 def test_message_with_least_is_read() -> None:
     message = client({"id": "m", "created": 0, "type": "image", "content": None}).messenger.send_image(ME, CHAT, "1.a")
-    assert (message.author_id, message.direction, message.content, message.text) == (None, "", {}, "")
+    assert (message.author_id, message.direction, message.content, message.text) == (None, "out", {}, "")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
+import redis
+import time_machine
+from django.conf import LazySettings, settings
 from django.db import connections
 from django.utils import timezone
 
+from avito.types import Message as AvitoMessage
 from avito_accounts import limits
 from avito_accounts.models import Account, Authorization
 from chats import replies, services, tasks
@@ -192,6 +195,20 @@ def test_the_echo_of_a_reply_is_the_reply(chat: Chat, colleague: Api, nobody: Ap
     assert Message.objects.count() == 1
 
 
+@pytest.mark.parametrize("shown", ["Свободно,  заезжайте!", " Свободно, заезжайте!\r\n", "Свободно,\u00a0заезжайте!"])
+def test_a_reply_is_known_by_its_words_whatever_avito_makes_of_the_spaces(
+    anna: Account, chat: Chat, shown: str
+) -> None:
+    row = make_message(
+        chat, avito_id=None, direction="outbound", text="Свободно,\nзаезжайте!", delivery_status="unknown", attempts=1,
+        sending_at=timezone.now() - timedelta(seconds=5),
+    )  # fmt: skip
+    echo = AvitoMessage("m", ANNA, "out", "text", shown, {"text": shown}, timezone.now())
+    services.store_messages(anna, chat.avito_id, [echo])
+    row.refresh_from_db()
+    assert (row.delivery_status, row.avito_id, Message.objects.count()) == ("sent", "m", 1)
+
+
 def test_an_echo_that_comes_before_the_answer_settles_the_reply(
     chat: Chat, colleague: Api, nobody: Api, avito_sandbox: Sandbox
 ) -> None:
@@ -237,6 +254,53 @@ def test_a_worker_killed_while_sending_neither_doubles_nor_loses_the_reply(
         tasks.deliver(queued["id"])
     assert Message.objects.get().delivery_status == "sent"
     assert at_avito(avito_sandbox, chat) == ["Свободно"]
+
+
+SLEEPER = """
+import sys, django
+from datetime import timedelta
+django.setup()
+from chats import replies, tasks
+replies.SENDING_MARGIN = timedelta(seconds=0.1)
+tasks.deliver(int(sys.argv[1]))
+"""
+
+
+def test_a_worker_that_sleeps_before_it_sends_does_not_send_when_it_wakes(
+    chat: Chat, colleague: Api, avito_sandbox: Sandbox
+) -> None:
+    queued = reply(colleague, chat)
+    # The call waits for its budget, and meanwhile the worker is stopped.
+    pause = f"{limits.PREFIX}{chat.account_id}:messenger:pause"
+    redis.Redis.from_url(settings.REDIS_URL).set(pause, int((time.time() + 4) * 1_000_000), px=4000)
+    environment = {**product_environment(avito_sandbox), "REDIS_URL": settings.REDIS_URL}
+    worker = subprocess.Popen([sys.executable, "-c", SLEEPER, str(queued["id"])], env=environment, cwd=ROOT)
+    wait_for(lambda: Message.objects.get().delivery_status == "sending", 20)
+    worker.send_signal(signal.SIGSTOP)
+    later(60)
+    assert replies.presume_lost() == 1
+    limits.reset()
+    for _each in range(3):
+        tasks.look_again(queued["id"])
+        later(15)
+        tasks.deliver(queued["id"])
+    time.sleep(0.2)
+    worker.send_signal(signal.SIGCONT)
+    assert worker.wait(20) == 0
+    assert at_avito(avito_sandbox, chat) == ["Свободно"]
+    assert Message.objects.get().delivery_status == "sent"
+
+
+def test_a_host_whose_clock_is_ahead_presumes_nothing_lost_that_is_being_sent(chat: Chat, colleague: Api) -> None:
+    queued, began = reply(colleague, chat), timezone.now()
+    with time_machine.travel(began - timedelta(minutes=10)):
+        tasks.deliver(queued["id"])
+    row = Message.objects.get()
+    assert row.sending_at is not None
+    assert (row.delivery_status, row.sending_at >= began) == ("sent", True)
+    Message.objects.update(delivery_status="sending")
+    with time_machine.travel(began + timedelta(minutes=10)):
+        assert replies.presume_lost() == 0
 
 
 def test_a_sender_that_is_merely_slow_is_not_presumed_lost(chat: Chat, colleague: Api) -> None:

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from avito.types import Message as AvitoMessage
 from avito_accounts.models import Account
-from chats import tasks
+from chats import services, tasks
 from chats.models import CatchUp, Chat, Message
 from tests.chats.test_intake import MAIN, message_event
 from tests.conftest import Api
@@ -40,6 +43,24 @@ def test_a_new_chat_learns_the_buyers_name_the_item_and_what_was_said_before(
     assert (chat.name, chat.item_title, chat.chat_type) == ("Мария Иванова", "Студия у метро", "u2i")
     assert (chat.messages_count, chat.unread_count, chat.sync_due_at) == (2, 2, None)
     assert [message.text for message in chat.messages.order_by("created_at", "id")] == ["раз", "два"]
+
+
+def test_the_number_of_queries_does_not_grow_with_the_number_of_messages(anna: Account) -> None:
+    def seen(number: int) -> AvitoMessage:
+        text = f"Вопрос {number}"
+        return AvitoMessage(f"m-{number}", 5, "in", "text", text, {"text": text}, timezone.now())
+
+    def queries(count: int) -> int:
+        with CaptureQueriesContext(connection) as asked:
+            services.store_messages(anna, f"u2i-{count}", [seen(1000 * count + number) for number in range(count)])
+        return len(asked)
+
+    queries(1)
+    first_time = queries(2), queries(100)
+    again = queries(2), queries(100)
+    assert first_time[0] == first_time[1]
+    assert again[0] == again[1] < first_time[0]
+    assert sorted(Chat.objects.values_list("messages_count", "unread_count")) == [(1, 1), (2, 2), (100, 100)]
 
 
 def test_a_name_that_is_known_is_not_overwritten(anna: Account, chat_id: str) -> None:

@@ -59,6 +59,18 @@ def test_a_repeat_answers_the_first_result_and_sends_nothing(
     assert len(at_avito(avito_sandbox, empty_chat)) == Message.objects.count() == 1
 
 
+@both_kinds
+def test_a_repeat_answers_the_first_result_also_when_the_message_has_been_deleted(
+    send: Send, colleague: Api, account_url: str, empty_chat: str, what: dict[str, Any]
+) -> None:
+    first = send(**what, key="a key").json()
+    deleted = colleague.delete(f"{account_url}/chats/{empty_chat}/messages/{first['id']}")
+    assert deleted.status_code == 204
+    assert colleague.get(f"{account_url}/chats/{empty_chat}/messages").json()["messages"][0]["type"] == "deleted"
+    again = send(**what, key="a key")
+    assert (again.status_code, again.json()) == (201, first)
+
+
 def test_without_a_key_and_with_another_one_it_is_another_message(
     send: Send, avito_sandbox: Sandbox, empty_chat: str
 ) -> None:

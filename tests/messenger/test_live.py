@@ -1,15 +1,19 @@
 """`/messenger/accounts/{id}`: Avito's messenger, live, through the account's token and proxy."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
 from django.conf import LazySettings
+from django.utils import timezone
 
+from avito_accounts import news
 from avito_accounts.models import Account, Authorization
 from chats import tasks
 from chats.models import Chat, Message
+from notifications.models import Notification, Problem
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
 from tests.factories import make_account, make_chat, make_proxy
@@ -61,6 +65,50 @@ def test_chats_are_shown_as_avito_has_them(colleague: Api, anna: Account, chat_i
         "out",
     )
     assert colleague.get(f"{base(anna)}/{chat_id}").json() == chat
+
+
+@pytest.mark.parametrize("way", ["list", "one"])
+def test_chats_that_are_seen_are_stored_and_those_with_news_are_read_whole(
+    colleague: Api, anna: Account, chat_id: str, avito_sandbox: Sandbox, way: str
+) -> None:
+    path = base(anna) if way == "list" else f"{base(anna)}/{chat_id}"
+    assert colleague.get(path).status_code == 200
+    [stored] = colleague.get("/api/v1/avito/chats").json()["results"]
+    assert (stored["chatId"], stored["accountId"], stored["name"]) == (chat_id, anna.pk, "Иван Петров")
+    assert (stored["itemId"], stored["chatType"], stored["messagesCount"]) == ("1768287444", "u2i", 1)
+    assert stored["lastMessage"]["text"] == "Добрый день! Да, заезд после 14:00."
+    tasks.sync_chat(stored["id"])
+    assert Chat.objects.get().messages_count == 2
+    calls = len(avito_sandbox.journal())
+    assert colleague.get(path).status_code == 200
+    tasks.sync_chat(stored["id"])
+    assert len(avito_sandbox.journal()) == calls + 1  # nothing is new, so nothing is read again
+    avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text="А парковка есть?")
+    Chat.objects.update(avito_updated_at=timezone.now() - timedelta(minutes=1))  # Avito tells time in seconds
+    assert colleague.get(path).status_code == 200
+    now = Chat.objects.get()
+    assert (now.messages_count, now.unread_count, now.sync_due_at is None) == (3, 1, False)
+
+
+def test_a_list_that_shows_avitos_advertisement_tells_of_the_missing_subscription(
+    colleague: Api, anna: Account, chat_id: str, avito_sandbox: Sandbox
+) -> None:
+    avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
+    avito_sandbox.control("POST", f"/chats/{chat_id}/buyer-message", text="А парковка есть?")
+    [shown] = colleague.get(base(anna)).json()["chats"]
+    assert shown["lastMessage"]["type"] == "system"
+    assert Message.objects.get().is_placeholder
+    assert Notification.objects.get().kind == "messenger_unpaid"
+
+
+def test_an_old_page_does_not_tell_whether_the_messenger_is_paid_for(
+    colleague: Api, anna: Account, chat_id: str, avito_sandbox: Sandbox
+) -> None:
+    news.messenger_unpaid(anna)
+    assert colleague.get(f"{base(anna)}/{chat_id}/messages", offset=1).status_code == 200
+    assert Problem.objects.filter(solved_at=None).exists()
+    assert colleague.get(f"{base(anna)}/{chat_id}/messages").status_code == 200
+    assert not Problem.objects.filter(solved_at=None).exists()
 
 
 def test_a_chat_about_nothing_has_no_item(colleague: Api, anna: Account, avito_sandbox: Sandbox) -> None:
@@ -336,13 +384,13 @@ def test_every_call_goes_through_the_accounts_proxy_and_never_around_it(
     Account.objects.filter(pk=anna.pk).update(proxy=make_proxy(type="socks5", port=proxy.port))
     assert colleague.get(base(anna)).status_code == 200
     assert {kind for kind, *_ in proxy.seen} == {"socks5"}
-    make_chat(anna, avito_id=chat_id)
+    assert Chat.objects.get().avito_id == chat_id
     proxy.close()
     calls = len(avito_sandbox.journal())
     answer = colleague.post(f"{base(anna)}/{chat_id}/send", {"text": "Да"})
     assert failure(answer) == (502, "proxy_failed")
     assert len(avito_sandbox.journal()) == calls
-    assert Message.objects.get().delivery_status == "failed"
+    assert Message.objects.get(text="Да").delivery_status == "failed"
 
 
 def test_another_sellers_chat_is_not_reachable(colleague: Api, anna: Account, avito_sandbox: Sandbox) -> None:
