@@ -28,7 +28,7 @@ run: install ## everything on this machine: storage, sandbox, web, worker, beat;
 	@exec $(PY) manage.py run --end-with-parent
 
 test: install-dev ## the whole suite on embedded servers (ARGS="-k webhook")
-	@exec $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@exec $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install-dev ## format, lint, types, layers, migrations, schema, deployment, locks
 	$(PY) -m ruff format --check .
