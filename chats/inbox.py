@@ -1,15 +1,20 @@
-"""What becomes of a delivery: waiting events are claimed one by one and turned into chats and messages.
+"""What becomes of a delivery: waiting events are claimed in batches and turned into chats and messages.
 
-All of it is PostgreSQL; nothing here waits for Avito. An event whose worker was killed is taken up again when its
-lease ends, and is put aside when it has ended several workers.
+All of it is PostgreSQL; nothing here waits for Avito. A batch takes its events from several accounts, a fair share of
+each, so that a noisy one does not keep the others waiting. An event that fails is tried again alone. One whose worker
+was killed is taken up again when its lease ends, alone as well, and is put aside when it has ended several workers.
 """
 
+import random
+import threading
 import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from django.db import OperationalError, connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 from prometheus_client import Counter
 
@@ -18,8 +23,9 @@ from avito import webhooks
 from avito.content import is_subscription_placeholder
 from avito_accounts import news
 from avito_accounts.models import Account
-from chats import services, tasks
-from chats.models import Message, WebhookEvent
+from chats import bulk, services, tasks
+from chats.models import Chat, WebhookEvent
+from chats.services import Told, Wanted
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -27,64 +33,123 @@ log = structlog.get_logger(__name__)
 ATTEMPTS_MAX = 5
 DEATHS_MAX = 3
 LEASE = timedelta(seconds=20)
+BATCH = 64
+LANES = 16
+"""Accounts of which one batch takes events."""
 Status = WebhookEvent.Status
 processed = Counter("avito_webhook_events_total", "Webhook events by what became of them", ["status"])
 
+# The next few accounts that have waiting events, without looking at all their events.
+NEXT_LANES = """
+WITH RECURSIVE waiting AS (
+    (SELECT lane FROM chats_webhookevent WHERE status = 'received' AND lane > %(after)s ORDER BY lane LIMIT 1)
+    UNION ALL
+    SELECT (SELECT lane FROM chats_webhookevent WHERE status = 'received' AND lane > waiting.lane
+            ORDER BY lane LIMIT 1)
+    FROM waiting WHERE waiting.lane IS NOT NULL
+)
+SELECT lane FROM waiting WHERE lane IS NOT NULL LIMIT %(count)s
+"""
+# The claim is committed before the work, so that an event which kills its workers is known by its deaths.
+CLAIM = """
+WITH share AS (
+    SELECT event.id, row_number() OVER (PARTITION BY event.lane ORDER BY event.id) AS turn
+    FROM unnest(%(lanes)s::bigint[]) AS wanted (lane)
+    CROSS JOIN LATERAL (
+        SELECT id, lane FROM chats_webhookevent
+        WHERE status = 'received' AND lane = wanted.lane AND (retry_at IS NULL OR retry_at <= statement_timestamp())
+          AND (attempts = 0) = %(fresh)s
+        ORDER BY id LIMIT %(count)s
+    ) event
+), mine AS (
+    SELECT id FROM chats_webhookevent
+    WHERE id IN (SELECT id FROM share ORDER BY turn, id LIMIT %(count)s)
+      AND status = 'received' AND (retry_at IS NULL OR retry_at <= statement_timestamp())
+    ORDER BY id FOR UPDATE SKIP LOCKED
+)
+UPDATE chats_webhookevent event
+SET attempts = attempts + 1, deaths = deaths + 1, retry_at = statement_timestamp() + make_interval(secs => %(lease)s)
+FROM mine WHERE event.id = mine.id
+RETURNING event.id
+"""
+
 
 def process_waiting() -> int:
-    """Process events until none is left that is due; the number of them."""
+    """Process events until none is left that is due; the number of them.
+
+    One caller per process does it at a time: others leave it to that one, who looks again before it goes.
+    """
     count = 0
-    while process_next():
-        count += 1
+    _wanted.set()
+    while _wanted.is_set() and _one_at_a_time.acquire(blocking=False):
+        try:
+            _wanted.clear()
+            while done := _process_batch() + _process_single():
+                count += done
+        finally:
+            _one_at_a_time.release()
     return count
 
 
-def process_next() -> bool:
-    """Claim the oldest waiting event that is due, and settle it. False when there is none.
+_one_at_a_time = threading.Lock()
+_wanted = threading.Event()
 
-    The claim is committed before the work, so that an event which kills its workers is known by its deaths.
-    """
-    event_id = _claim_next()
-    if event_id is None:
-        return False
-    try:
-        with transaction.atomic():
-            event = WebhookEvent.objects.select_for_update().get(pk=event_id)
-            if event.status == Status.RECEIVED:
-                _process(event)
-    except Exception as error:
-        if isinstance(error, OperationalError):
-            if not connection.is_usable():
-                raise
-            log.warning("webhook_event_given_back", event_id=event_id, error=str(error)[:200])
-            _give_back(event_id)  # the database's trouble, not the event's
-        else:
-            _postpone(event_id, traceback.format_exc())
+
+def _process_batch() -> int:
+    """Events that nobody has tried yet, together."""
+    ids = _claim(BATCH, fresh=True)
+    _work(ids)
+    return len(ids)
+
+
+def _process_single() -> int:
+    """An event that has been tried before: it may have failed, or have killed its worker."""
+    ids = _claim(1, fresh=False)
+    event = WebhookEvent.objects.filter(pk__in=ids, deaths__gt=DEATHS_MAX).first()
+    if event is not None:
+        event.settle(Status.DEAD, error=f"{DEATHS_MAX} workers died while they processed it")
+        _write([event])
+        log.error("webhook_event_kills_workers", event_id=event.pk)
     else:
-        processed.labels(event.status).inc()
-    return True
+        _work(ids)
+    return len(ids)
+
+
+def _work(ids: Sequence[int]) -> None:
+    """Settle claimed events in one transaction; should it fail, in halves, until the one to blame is alone."""
+    try:
+        _settle_all(ids)
+    except Exception as error:
+        if isinstance(error, OperationalError) and not connection.is_usable():
+            raise
+        if len(ids) > 1:
+            middle = len(ids) // 2
+            _work(ids[:middle])
+            _work(ids[middle:])
+        elif isinstance(error, OperationalError):
+            log.warning("webhook_event_given_back", event_id=ids[0], error=str(error)[:200])
+            _give_back(ids[0])  # the database's trouble, not the event's
+        else:
+            _postpone(ids[0], traceback.format_exc())
+
+
+def _claim(count: int, *, fresh: bool) -> list[int]:
+    """Take up to `count` due events: a fair share of each account's, the oldest first."""
+    with connection.cursor() as cursor:
+        lanes: list[int] = []
+        for after in (random.randint(0, 2**40), -(2**63)):  # noqa: S311  who comes first is a matter of luck
+            if len(lanes) < LANES:
+                cursor.execute(NEXT_LANES, {"after": after, "count": LANES - len(lanes)})
+                lanes += [lane for (lane,) in cursor.fetchall() if lane not in lanes]
+        if not lanes:
+            return []
+        cursor.execute(CLAIM, {"lanes": lanes, "count": count, "fresh": fresh, "lease": LEASE.total_seconds()})
+        return sorted(event_id for (event_id,) in cursor.fetchall())
 
 
 def _give_back(event_id: int) -> None:
     """The claim did not count; the lease that it took is the pause before the next."""
     WebhookEvent.objects.filter(pk=event_id).update(attempts=F("attempts") - 1, deaths=0)
-
-
-def _claim_next() -> int | None:
-    now = timezone.now()
-    with transaction.atomic():
-        due = Q(retry_at=None) | Q(retry_at__lte=now)
-        waiting = WebhookEvent.objects.filter(due, status=Status.RECEIVED).order_by("id")
-        event = waiting.select_for_update(skip_locked=True).first()
-        if event is None:
-            return None
-        if event.deaths >= DEATHS_MAX:
-            event.settle(Status.DEAD, error=f"{event.deaths} workers died while they processed it")
-            log.error("webhook_event_kills_workers", event_id=event.pk)
-            return event.pk
-        event.attempts, event.deaths, event.retry_at = event.attempts + 1, event.deaths + 1, now + LEASE
-        event.save(update_fields=["attempts", "deaths", "retry_at"])
-        return event.pk
 
 
 def replay(events: QuerySet[WebhookEvent]) -> int:
@@ -109,58 +174,109 @@ def _postpone(event_id: int, trace: str) -> None:
             event.settle(Status.DEAD, error=event.error)
         else:
             event.retry_at = timezone.now() + timedelta(seconds=2**event.attempts)
-            event.save(update_fields=["error", "deaths", "retry_at"])
+        _write([event])
     log.error("webhook_event_failed", event_id=event.pk, attempts=event.attempts)
 
 
-def _process(event: WebhookEvent) -> None:
-    try:
-        delivered = webhooks.parse(bytes(event.body))
-    except avito.Unreadable as error:
-        event.settle(Status.DEAD, error=error.message)
+@dataclass(slots=True)
+class Case:
+    """An event that tells of a chat, and whose chat it is."""
+
+    event: WebhookEvent
+    delivered: webhooks.Event
+    wanted: Wanted
+
+
+def _settle_all(event_ids: Sequence[int]) -> None:
+    """Turn claimed events into chats and messages, all or none. The number of queries does not grow with theirs."""
+    if not event_ids:
         return
-    event.type = (delivered.type or delivered.kind)[:100]
-    event.avito_user_id = delivered.user_id
-    event.chat_avito_id = delivered.chat_id
-    event.message_avito_id = delivered.message.id if delivered.message else ""
-    if delivered.duplicate_keys:
-        event.note = "; ".join(filter(None, [event.note, "the body names a key twice"]))
-    if delivered.kind not in {"chat", "message"}:
-        event.settle(Status.IGNORED)
-        return
-    account = None
-    if delivered.user_id is not None:
-        account = Account.objects.filter(avito_user_id=delivered.user_id).first()
-        if account is None:
+    with transaction.atomic():
+        waiting = WebhookEvent.objects.select_for_update().filter(pk__in=event_ids, status=Status.RECEIVED)
+        events = list(waiting.order_by("id"))
+        cases = _cases(events)
+        chats = services.chats_for(case.wanted for case in cases)
+        _tell(cases, chats)
+        services.save_chats({chat.pk: chat for chat in chats.values()}.values())
+        _write(events)
+    for event in events:
+        processed.labels(event.status).inc()
+
+
+def _cases(events: Iterable[WebhookEvent]) -> list[Case]:
+    """Those that tell of a chat of ours; what all others come to is written on them."""
+    read: list[tuple[WebhookEvent, webhooks.Event]] = []
+    for event in events:
+        try:
+            delivered = webhooks.parse(bytes(event.body))
+        except avito.Unreadable as error:
+            event.settle(Status.DEAD, error=error.message)
+            continue
+        event.type = (delivered.type or delivered.kind)[:100]
+        event.avito_user_id = delivered.user_id
+        event.chat_avito_id = delivered.chat_id
+        event.message_avito_id = delivered.message.id if delivered.message else ""
+        if delivered.duplicate_keys:
+            event.note = "; ".join(filter(None, [event.note, "the body names a key twice"]))
+        if delivered.kind in {"chat", "message"}:
+            read.append((event, delivered))
+        else:
+            event.settle(Status.IGNORED)
+    numbers = {delivered.user_id for _event, delivered in read if delivered.user_id is not None}
+    owners = {account.avito_user_id: account for account in Account.objects.filter(avito_user_id__in=numbers)}
+    cases = []
+    for event, delivered in read:
+        account = owners.get(delivered.user_id) if delivered.user_id is not None else None
+        if delivered.user_id is not None and account is None:
             event.settle(Status.UNMATCHED)
-            return
-    _store(event, delivered, account)
+        else:
+            wanted = Wanted(delivered.chat_id, delivered.user_id or 0, account)
+            cases.append(Case(event, delivered, wanted))
+    return cases
 
 
-def _store(event: WebhookEvent, delivered: webhooks.Event, account: Account | None) -> None:
-    said = delivered.message
-    chat = services.chat_for(avito_id=delivered.chat_id, user_id=delivered.user_id or 0, account=account)
-    is_new = not chat.messages_count and not chat.name
-    services.describe(
-        chat,
-        chat_type=delivered.chat_type[:20],
-        item_id=delivered.item_id,
-        name="" if chat.name else delivered.client_name[:255],
-        phone="" if chat.phone else services.phone_in(delivered.client_phone),
-    )
-    chat.save()
-    is_hidden = said is not None and is_subscription_placeholder(said.text)
-    is_news = said is not None and bool(services.remember(chat, [said], received_at=event.received_at))
-    if said is not None and not is_news:
-        known = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id=said.id).first()
-        text = known.text if known and is_hidden else said.text
-        if known is None or (known.text, known.chat_id) != (text, chat.pk):
-            event.settle(Status.IGNORED, note="conflict: a known message id with another content")
-            return
-    if is_new:
-        services.want_sync(chat)
-    if is_hidden:
-        event.note = "Avito's placeholder for a missing subscription"
-        if is_news and chat.account is not None:
-            news.messenger_unpaid(chat.account)
-    event.settle(Status.PROCESSED, error="")
+def _tell(cases: Sequence[Case], chats: dict[Wanted, Chat]) -> None:
+    """Have the chats learn what the events say, and write on each what it came to."""
+    strangers = [chat for chat in chats.values() if not chat.messages_count and not chat.name]
+    told = {}
+    for case in cases:
+        chat, delivered = chats[case.wanted], case.delivered
+        services.describe(
+            chat,
+            chat_type=delivered.chat_type[:20],
+            item_id=delivered.item_id,
+            name="" if chat.name else delivered.client_name[:255],
+            phone="" if chat.phone else services.phone_in(delivered.client_phone),
+        )
+        if delivered.message is not None:
+            told[case.event.pk] = Told(chat, delivered.message, case.event.received_at)
+    remembered = services.remember(list(told.values()))
+    services.wish_sync(strangers)
+    news_of = {told[case.event.pk].key: case.event.pk for case in reversed(cases) if case.event.pk in told}
+    unpaid = {}
+    for case in cases:
+        one = told.get(case.event.pk)
+        is_news = one is not None and one.key in remembered.new and news_of[one.key] == case.event.pk
+        if one is not None and not is_news and _is_conflict(one, remembered):
+            case.event.settle(Status.IGNORED, note="conflict: a known message id with another content")
+            continue
+        if one is not None and is_subscription_placeholder(one.seen.text):
+            case.event.note = "Avito's placeholder for a missing subscription"
+            if is_news and one.chat.account is not None:
+                unpaid[one.chat.account.pk] = one.chat.account
+        case.event.settle(Status.PROCESSED, error="")
+    for _number, account in sorted(unpaid.items()):
+        news.messenger_unpaid(account)
+
+
+def _is_conflict(told: Told, remembered: services.Remembered) -> bool:
+    """Do we have other words under this id, or the same in another chat?"""
+    known = remembered.rows.get(told.key)
+    if known is None or known.chat_id != told.chat.pk:
+        return True
+    says_nothing = told.seen.type == "deleted" or is_subscription_placeholder(told.seen.text)
+    return not says_nothing and known.text != told.seen.text
+
+
+def _write(events: Sequence[WebhookEvent]) -> None:
+    bulk.write(events, WebhookEvent.OUTCOME)

@@ -61,6 +61,9 @@ class Chat(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
+    found: tuple[Any, ...] = ()
+    """What `services.chats_for` has found, so that only a chat that has changed is saved."""
+
     objects = ChatQuerySet.as_manager()
 
     class Meta:
@@ -191,13 +194,19 @@ class WebhookEvent(models.Model):
         UNMATCHED = "unmatched", _("unmatched: no such account yet")
         DEAD = "dead", _("dead: cannot be used")
 
-    FOUND = ("type", "avito_user_id", "chat_avito_id", "message_avito_id", "note")
+    OUTCOME = (
+        *("type", "avito_user_id", "chat_avito_id", "message_avito_id", "note"),
+        *("status", "processed_at", "retry_at", "deaths", "error"),
+    )
 
     digest = models.BinaryField(max_length=32, unique=True, editable=False, help_text="SHA-256 of the body")
     body = models.BinaryField(editable=False)
     signature = models.CharField(_("signature"), max_length=200, blank=True, default="", editable=False)
     request_id = models.CharField(_("request"), max_length=64, blank=True, default="", editable=False)
     received_at = models.DateTimeField(_("received"), editable=False)
+    lane = models.BigIntegerField(
+        default=0, db_default=0, help_text="the account's number as far as it can be told unread; for a fair order only"
+    )
     status = models.CharField(_("status"), max_length=9, choices=Status.choices, default=Status.RECEIVED)
     type = models.CharField(_("type"), max_length=100, blank=True, default="")
     avito_user_id = models.BigIntegerField(_("account's number"), null=True, blank=True)
@@ -216,7 +225,7 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         indexes = [
-            models.Index(fields=["id"], condition=Q(status="received"), name="event_waiting"),
+            models.Index(fields=["lane", "id"], condition=Q(status="received"), name="event_waiting_of_lane"),
             models.Index(fields=["avito_user_id"], condition=Q(status="unmatched"), name="event_unmatched"),
             models.Index(fields=["status", "-id"], name="event_newest_of_status"),
             models.Index(fields=["chat_avito_id"], name="event_by_chat"),
@@ -231,8 +240,7 @@ class WebhookEvent(models.Model):
         return bytes(self.body).decode("utf-8", "replace")
 
     def settle(self, status: "WebhookEvent.Status", **fields: Any) -> None:
-        """Write down what became of the event."""
+        """Say what became of the event. Does not save."""
         outcome = {"status": status, "processed_at": timezone.now(), "retry_at": None, "deaths": 0, **fields}
         for name, value in outcome.items():
             setattr(self, name, value)
-        self.save(update_fields=[*self.FOUND, *outcome])

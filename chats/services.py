@@ -1,9 +1,11 @@
 """The conversations themselves: finding them, remembering what was said, reading them at Avito."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import phonenumbers
 import structlog
@@ -22,55 +24,105 @@ from avito_accounts import news
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account
-from chats import tasks
+from chats import bulk, tasks
 from chats.models import CatchUp, Chat, Message
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Seen = AvitoMessage | webhooks.IncomingMessage
+Key = tuple[int, str]
+"""The account's number and the message's id: together they are unique."""
 
 SYNC_LEASE = timedelta(minutes=2)
 UNPAID_PAUSE = timedelta(hours=6)
+RINGS = 4
 HIDDEN_FOR = timedelta(days=1)
 CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
 IMPORTED_CHATS_MAX = 100
 CHAT_TYPES = ("u2i", "u2u", "a2u")
+STATE = (
+    *("name", "phone", "city", "status", "chat_type", "item_id", "item_title", "item_url"),
+    *("last_message_id", "last_message_at", "activity_at", "unread_count", "messages_count"),
+    *("sync_due_at", "avito_updated_at"),
+)
+"""The columns of a chat that change by what Avito tells."""
 
 
-def lock_id(avito_id: str) -> None:
-    """Be the only one who looks up or makes chats with this id until the transaction ends.
+class Wanted(NamedTuple):
+    """A chat by its id at Avito. `user_id` 0: the delivery names no account."""
 
-    Two deliveries of one message, of which one names no account, would otherwise not see each other's new chat.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [avito_id])
+    avito_id: str
+    user_id: int
+    account: Account | None
 
 
 def chat_for(*, avito_id: str, user_id: int, account: Account | None) -> Chat:
-    """The chat, locked; made if it is new. Needs a transaction.
+    """The chat, locked; made if it is new. Needs a transaction."""
+    wanted = Wanted(avito_id, user_id, account)
+    return chats_for([wanted])[wanted]
 
-    `user_id` 0 is for deliveries that name no account: they join the chat that has the id. A chat that was announced
-    without an account becomes the property of the account that speaks in it.
+
+def chats_for(wanted: Iterable[Wanted]) -> dict[Wanted, Chat]:
+    """The chats, locked; made where they are new. Needs a transaction; the number of queries does not grow.
+
+    Those who name no account join the chat that has the id. A chat that was announced without an account becomes the
+    property of the account that speaks in it.
     """
-    lock_id(avito_id)
-    chats = Chat.objects.select_for_update(of=("self",)).filter(avito_id=avito_id)
-    if not user_id:
-        chat = chats.order_by("-activity_at").first()
-    else:
-        chat = chats.filter(avito_user_id=user_id).first()
-        unowned = None if chat else chats.filter(avito_user_id=0).filter(Q(account=None) | Q(account=account)).first()
-        if unowned is not None:
-            unowned.avito_user_id = user_id
-            unowned.save(update_fields=["avito_user_id", "updated_at"])
-            unowned.messages.update(avito_user_id=user_id)
-            chat = unowned
-    if chat is None:
-        chat = Chat.objects.create(avito_id=avito_id, avito_user_id=user_id, account=account)
-    elif account is not None and chat.account_id != account.pk:
-        chat.account = account
-        chat.save(update_fields=["account", "updated_at"])
-    return chat
+    wanted = list(dict.fromkeys(wanted))
+    _lock_ids({one.avito_id for one in wanted})
+    rows = Chat.objects.select_for_update(of=("self",)).select_related("account", "last_message")
+    by_id = defaultdict(list)
+    for row in rows.filter(avito_id__in={one.avito_id for one in wanted}).order_by("id"):
+        by_id[row.avito_id].append(row)
+    found: dict[Wanted, Chat] = {}
+    new: list[Chat] = []
+    # Who names an account comes first: then there is a chat to join.
+    for one in sorted(wanted, key=lambda one: not one.user_id):
+        chat = _among(by_id[one.avito_id], one)
+        if chat is None:
+            chat = Chat(avito_id=one.avito_id, avito_user_id=one.user_id, account=one.account)
+            by_id[one.avito_id].append(chat)
+            new.append(chat)
+        elif one.account is not None and chat.account_id != one.account.pk:
+            chat.account = one.account
+            chat.save(update_fields=["account", "updated_at"])
+        found[one] = chat
+    Chat.objects.bulk_create(new)
+    for locked in found.values():
+        locked.found = state_of(locked)
+    return found
+
+
+def _lock_ids(avito_ids: set[str]) -> None:
+    """Be the only one who looks up or makes chats with these ids until the transaction ends.
+
+    Two deliveries of one message, of which one names no account, would otherwise not see each other's new chat. Locked
+    in one order, so that two batches never wait for each other.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(number) FROM"
+            " (SELECT DISTINCT hashtextextended(id, 0) AS number FROM unnest(%s::text[]) AS id ORDER BY 1) ids",
+            [list(avito_ids)],
+        )
+
+
+def _among(chats: Sequence[Chat], wanted: Wanted) -> Chat | None:
+    """The chat that is meant, of those with its id."""
+    if not wanted.user_id:
+        return max(chats, key=lambda chat: chat.activity_at, default=None)
+    mine = next((chat for chat in chats if chat.avito_user_id == wanted.user_id), None)
+    if mine is not None:
+        return mine
+    account_id = wanted.account.pk if wanted.account else None
+    for chat in chats:
+        if not chat.avito_user_id and chat.account_id in (None, account_id):
+            chat.avito_user_id = wanted.user_id
+            chat.save(update_fields=["avito_user_id", "updated_at"])
+            chat.messages.update(avito_user_id=wanted.user_id)
+            return chat
+    return None
 
 
 def describe(chat: Chat, **known: Any) -> None:
@@ -80,26 +132,54 @@ def describe(chat: Chat, **known: Any) -> None:
             setattr(chat, name, value)
 
 
-def remember(chat: Chat, seen: Sequence[Seen], *, received_at: datetime) -> list[Message]:
-    """Keep messages that Avito has shown us, oldest first, each once; the new ones. Saves the chat, which is locked.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message that Avito has told us of, and the chat it belongs to, which is locked."""
+
+    chat: Chat
+    seen: Seen
+    received_at: datetime
+
+    @property
+    def key(self) -> Key:
+        return self.chat.avito_user_id, self.seen.id
+
+
+class Remembered(NamedTuple):
+    """`rows`: what we have under the ids that were told. `new`: those of them that we had not."""
+
+    rows: dict[Key, Message]
+    new: dict[Key, Message]
+
+
+def remember(told: Sequence[Told]) -> Remembered:
+    """Keep messages that Avito has shown us, each once, and what has changed in them. The chats are left to be saved.
 
     An outgoing one may be a reply of ours whose delivery we were not sure of: then it settles that reply. What Avito
     hides behind its advertisement is kept as such. The number of queries does not grow with the number of messages.
     """
-    unique = {one.id: one for one in seen}
-    rows = Message.objects.filter(avito_user_id=chat.avito_user_id, avito_id__in=unique)
-    known = {row.avito_id: row for row in rows}
-    if _settle_replies(chat, [one for one in unique.values() if _is_shown_first(one, known.get(one.id))]):
-        chat.refresh_from_db()
-        known = {row.avito_id: row for row in rows.all()}
-    mine = [row for row in known.values() if row.chat_id == chat.pk]
-    changed = [row for row in mine if _bring_up_to_date(chat, row, unique[str(row.avito_id)])]
-    new = _insert(chat, [_row(chat, one, received_at) for one in unique.values() if one.id not in known])
-    for message in new:
-        _count(chat, message)
-    if changed or new:
-        chat.save()
-    return new
+    rows = _known(told)
+    if _settle_replies([one for one in told if _is_shown_first(one.seen, rows.get(one.key))]):
+        rows = _known(told)
+    first: dict[Key, Told] = {}
+    for one in told:
+        row = rows.get(one.key)
+        if row is None:
+            rows[one.key], first[one.key] = _row(one), one
+        elif row.chat_id == one.chat.pk:
+            _bring_up_to_date(one.chat, row, one.seen)
+    new = _insert({key: rows[key] for key in first})
+    for key, message in new.items():
+        _count(first[key].chat, message)
+    return Remembered({**(rows if len(new) == len(first) else _known(told)), **new}, new)
+
+
+def _known(told: Sequence[Told]) -> dict[Key, Message]:
+    keys = {one.key for one in told}
+    rows = Message.objects.filter(
+        avito_user_id__in={user_id for user_id, _id in keys}, avito_id__in={avito_id for _user, avito_id in keys}
+    )
+    return {(row.avito_user_id, str(row.avito_id)): row for row in rows}
 
 
 def _is_shown_first(seen: Seen, known: Message | None) -> bool:
@@ -108,24 +188,26 @@ def _is_shown_first(seen: Seen, known: Message | None) -> bool:
     return is_new and seen.direction == "out" and not is_subscription_placeholder(seen.text)
 
 
-def _settle_replies(chat: Chat, seen: Sequence[Seen]) -> bool:
+def _settle_replies(told: Sequence[Told]) -> bool:
     """Which replies of ours are these? They have been tried, and not settled; the oldest first. False if none is.
 
     Texts are known by their words, whatever Avito makes of links and spaces in them; pictures only by being pictures.
     """
-    if not seen:
+    if not told:
         return False
-    waiting = list(
-        chat.messages.filter(delivery_status__in=Message.UNSETTLED, avito_id=None, sending_at__isnull=False).order_by(
-            "id"
-        )
+    tried = Message.objects.filter(
+        chat__in={one.chat.pk for one in told},
+        delivery_status__in=Message.UNSETTLED,
+        avito_id=None,
+        sending_at__isnull=False,
     )
+    waiting = list(tried.order_by("id"))
     count = len(waiting)
-    for one in seen:
-        mine = next((reply for reply in waiting if _is_alike(reply, one)), None)
+    for one in told:
+        mine = next((row for row in waiting if row.chat_id == one.chat.pk and _is_alike(row, one.seen)), None)
         if mine is not None:
             waiting.remove(mine)
-            mark_sent(mine, avito_id=one.id, content=one.content)
+            mark_sent(mine, avito_id=one.seen.id, content=one.seen.content, chat=one.chat)
     return len(waiting) < count
 
 
@@ -141,11 +223,11 @@ def _words(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def _row(chat: Chat, seen: Seen, received_at: datetime) -> Message:
-    outbound = seen.direction == "out"
+def _row(told: Told) -> Message:
+    seen, outbound = told.seen, told.seen.direction == "out"
     return Message(
-        chat=chat,
-        avito_user_id=chat.avito_user_id,
+        chat=told.chat,
+        avito_user_id=told.chat.avito_user_id,
         avito_id=seen.id,
         direction=Message.Direction.OUTBOUND if outbound else Message.Direction.INBOUND,
         type=_type_of(seen),
@@ -154,17 +236,21 @@ def _row(chat: Chat, seen: Seen, received_at: datetime) -> Message:
         is_placeholder=is_subscription_placeholder(seen.text),
         author_id=seen.author_id,
         delivery_status=Message.DeliveryStatus.SENT if outbound else Message.DeliveryStatus.RECEIVED,
-        created_at=seen.created_at or received_at,
-        read_at=_read_at(seen, received_at),
+        created_at=seen.created_at or told.received_at,
+        read_at=_read_at(seen, told.received_at),
     )
 
 
-def _insert(chat: Chat, messages: Sequence[Message]) -> list[Message]:
+def _insert(new: dict[Key, Message]) -> dict[Key, Message]:
     """Those that could be inserted: an id may have come for another chat of this account at the same moment."""
-    if not messages:
-        return []
-    Message.objects.bulk_create(messages, ignore_conflicts=True)
-    return list(chat.messages.filter(avito_id__in=[one.avito_id for one in messages]).order_by("pk"))
+    if not new:
+        return {}
+    Message.objects.bulk_create(new.values(), ignore_conflicts=True)
+    rows = Message.objects.filter(
+        chat__in={row.chat_id for row in new.values()}, avito_id__in={avito_id for _user, avito_id in new}
+    )
+    found = {(row.avito_user_id, str(row.avito_id)): row for row in rows}
+    return {key: row for key, row in found.items() if key in new and new[key].chat_id == row.chat_id}
 
 
 def _type_of(seen: Seen) -> str:
@@ -196,53 +282,76 @@ def _show(chat: Chat, message: Message) -> None:
     inbound = message.direction == Message.Direction.INBOUND
     if inbound and message.read_at is None:
         chat.unread_count += 1
-    if inbound and not chat.phone:
-        chat.phone = phone_in(message.text)
+    _find_phone(chat, message)
     # By Avito's time and then by id, never by arrival: any order of arrival ends in the same state.
     newest = chat.last_message
     if newest is None or (newest.created_at, newest.avito_id or "~") <= (message.created_at, message.avito_id or "~"):
         chat.last_message, chat.last_message_at, chat.activity_at = message, message.created_at, message.created_at
 
 
-def _bring_up_to_date(chat: Chat, known: Message, seen: Seen) -> bool:
+def _bring_up_to_date(chat: Chat, known: Message, seen: Seen) -> None:
     """What may change in a message that we have: it is read, deleted, or no longer hidden. Its words never change.
 
-    Did it change? Does not save the chat.
+    Does not save the chat. A message without a row is counted later.
     """
     if known.is_placeholder:
-        return _reveal(chat, known, seen)
+        _reveal(chat, known, seen)
+        return
     changed = []
     if seen.type == "deleted" and known.type != "deleted":
         known.type = "deleted"
         changed.append("type")
+    if known.type == "deleted" and not known.text and seen.text:  # we have heard of its end first
+        known.text, known.content = seen.text, seen.content
+        changed += ["text", "content"]
+        _find_phone(chat, known)
     if known.read_at is None and (read_at := _read_at(seen, timezone.now())):
         known.read_at = read_at
         changed.append("read_at")
-        if known.direction == Message.Direction.INBOUND:
+        if known.pk and known.direction == Message.Direction.INBOUND:
             chat.unread_count = max(0, chat.unread_count - 1)
-    if changed:
+    if known.pk and changed:
         known.save(update_fields=changed)
-    return bool(changed)
 
 
-def _reveal(chat: Chat, hidden: Message, seen: Seen) -> bool:
+def _reveal(chat: Chat, hidden: Message, seen: Seen) -> None:
     """Avito shows now what stood behind its advertisement: only now it is news."""
     if is_subscription_placeholder(seen.text):
-        return False
+        return
     hidden.type, hidden.text, hidden.content, hidden.is_placeholder = _type_of(seen), seen.text, seen.content, False
     hidden.read_at = _read_at(seen, timezone.now())
-    hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
-    _show(chat, hidden)
-    return True
+    if hidden.pk:
+        hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
+        _show(chat, hidden)
 
 
-def mark_sent(message: Message, *, avito_id: str, content: dict[str, Any] | None = None) -> None:
+def _find_phone(chat: Chat, message: Message) -> None:
+    if message.direction == Message.Direction.INBOUND and not chat.phone:
+        chat.phone = phone_in(message.text)
+
+
+def save_chats(chats: Iterable[Chat]) -> None:
+    """Save those of these chats that differ from what `chats_for` has found, in one statement."""
+    changed = [chat for chat in chats if chat.found != state_of(chat)]
+    for chat in changed:
+        chat.updated_at, chat.found = timezone.now(), state_of(chat)
+    bulk.write(changed, [*STATE, "updated_at"])
+
+
+def state_of(chat: Chat) -> tuple[Any, ...]:
+    return tuple(getattr(chat, name) for name in STATE)
+
+
+def mark_sent(
+    message: Message, *, avito_id: str, content: dict[str, Any] | None = None, chat: Chat | None = None
+) -> None:
     """A reply has arrived as `avito_id`. The answer to our own call knows better than any guess from an echo.
 
-    `content`: as Avito shows it; of a picture, whose addresses only Avito knows, it is kept.
+    `content`: as Avito shows it; of a picture, whose addresses only Avito knows, it is kept. `chat`: the message's, if
+    it is locked already.
     """
     with transaction.atomic():
-        chat = Chat.objects.select_for_update().get(pk=message.chat_id)
+        chat = chat or Chat.objects.select_for_update().get(pk=message.chat_id)
         mine = Message.objects.select_for_update().get(pk=message.pk)
         if mine.avito_id == avito_id:
             return
@@ -329,9 +438,21 @@ def phone_in(text: str) -> str:
 
 def want_sync(chat: Chat) -> None:
     """Have the chat read at Avito soon. Saves it."""
-    if chat.account_id is not None and chat.sync_due_at is None:
+    wish_sync([chat])
+    chat.save(update_fields=["sync_due_at"])
+
+
+def wish_sync(chats: Iterable[Chat]) -> None:
+    """As `want_sync`, for chats that are going to be saved."""
+    strangers = [chat for chat in chats if chat.account_id is not None and chat.sync_due_at is None]
+    for chat in strangers:
         chat.sync_due_at = timezone.now()
-        chat.save(update_fields=["sync_due_at"])
+    _ring_for(strangers)
+
+
+def _ring_for(chats: Sequence[Chat]) -> None:
+    """Of a crowd the sweep finds the others: each ring costs as much as several messages."""
+    for chat in chats[:RINGS]:
         ring_on_commit(tasks.sync_chat, chat.pk)
 
 
@@ -401,40 +522,44 @@ def are_hidden(messages: Sequence[AvitoMessage]) -> bool:
 def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: Sequence[AvitoMessage] = ()) -> Chat:
     """Keep a chat, and the newest messages of it, as Avito shows them."""
     with transaction.atomic():
-        chat = _stored(info, user_id=user_id, account=account)
+        chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
+        _describe_as(chat, info)
         describe(chat, avito_updated_at=info.updated_at)
-        chat.save()
         _store(account, chat, messages)
     return chat
 
 
-def _stored(info: AvitoChat, *, user_id: int, account: Account) -> Chat:
-    """The chat, locked, with what Avito tells of it. Does not save that. Needs a transaction."""
-    chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
+def _describe_as(chat: Chat, info: AvitoChat) -> None:
     kind = info.id.partition("-")[0]
     describe(chat, chat_type=kind if kind in CHAT_TYPES else "")
-    buyer = next((user for user in info.users if user.id != user_id), None)
+    buyer = next((user for user in info.users if user.id != chat.avito_user_id), None)
     if buyer is not None and not chat.name:
         chat.name = buyer.name[:255]
     if info.item is not None:
         describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
-    return chat
 
 
 def store_seen(account: Account, seen: Sequence[AvitoChat]) -> None:
     """Keep chats as a list of Avito's shows them, each with its last message; those with news are read whole soon."""
-    user_id = accounts.user_id(account)
-    for info in _with_news(user_id, seen):
-        with transaction.atomic():
-            chat = _stored(info, user_id=user_id, account=account)
+    user_id, now = accounts.user_id(account), timezone.now()
+    infos = _with_news(user_id, seen)
+    if not infos:
+        return
+    with transaction.atomic():
+        wanted = {info.id: Wanted(info.id, user_id, account) for info in infos}
+        chats = chats_for(wanted.values())
+        for info in infos:
+            chat = chats[wanted[info.id]]
+            _describe_as(chat, info)
             # Also over the lease of a sync under way, which may have read before the news came.
-            chat.sync_due_at = timezone.now()
-            chat.save()
-            said = [info.last_message] if info.last_message else []
-            new = remember(chat, said, received_at=timezone.now())
-            if any(message.is_placeholder for message in new):
-                news.messenger_unpaid(account)
-            ring_on_commit(tasks.sync_chat, chat.pk)
+            chat.sync_due_at = now
+        _ring_for(list(chats.values()))
+        new = remember(
+            [Told(chats[wanted[info.id]], info.last_message, now) for info in infos if info.last_message]
+        ).new
+        save_chats(chats.values())
+        if any(message.is_placeholder for message in new.values()):
+            news.messenger_unpaid(account)
 
 
 def _with_news(user_id: int, seen: Sequence[AvitoChat]) -> list[AvitoChat]:
@@ -477,19 +602,20 @@ def store_messages(
     with transaction.atomic():
         chat = chat_for(avito_id=avito_id, user_id=accounts.user_id(account), account=account)
         if not chat.name:
-            want_sync(chat)
+            wish_sync([chat])
         _store(account, chat, messages, are_newest=are_newest)
 
 
 def _store(account: Account, chat: Chat, messages: Sequence[AvitoMessage], *, are_newest: bool = True) -> None:
-    """Needs the chat locked. Whether Avito shows what is said today, only the newest messages tell."""
-    oldest_first = sorted(messages, key=lambda message: message.created_at)
-    new = remember(chat, oldest_first, received_at=timezone.now())
+    """Saves the chat, which is locked. Whether Avito shows what is said today, only the newest messages tell."""
+    now, oldest_first = timezone.now(), sorted(messages, key=lambda message: message.created_at)
+    new = remember([Told(chat, message, now) for message in oldest_first]).new
+    save_chats([chat])
     if not are_newest or not messages:
         return
     if not are_hidden(messages):
         news.messenger_paid(account)
-    elif any(message.is_placeholder for message in new):
+    elif any(message.is_placeholder for message in new.values()):
         news.messenger_unpaid(account)
 
 

@@ -1,22 +1,31 @@
 """What becomes of deliveries: each message once, in any order, through any path."""
 
-import itertools
+import hashlib
+import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from hypothesis import given, settings, strategies
 
 from avito_accounts.models import Account
 from chats import inbox, tasks
 from chats.models import Chat, Message, WebhookEvent
+from tests.avito_accounts.test_tokens import ROOT, product_environment
 from tests.chats.test_intake import MAIN, message_event
 from tests.conftest import Api
 from tests.factories import make_account
-from tests.sandbox.driver import ANNA
+from tests.sandbox.driver import ANNA, Sandbox
 
 ALIAS = "/api/v1/webhook/avito"
 
@@ -111,21 +120,52 @@ def _state() -> list[Any]:
     return [list(chats), list(messages)]
 
 
-def test_any_order_of_arrival_ends_in_the_same_state(account: Account, nobody: Api) -> None:
-    events = [
-        message_event(created=1_795_000_000),
-        message_event(created=1_795_000_001, author_id=ANNA, content={"text": "да"}),
-        message_event(created=1_795_000_001, content={"text": "мой номер 8 (916) 123-45-67"}),
-        message_event(created=1_795_000_002, chat_id="u2i-second"),
+def _told() -> list[dict[str, Any]]:
+    """What happens in two chats: said, answered, read, deleted, told twice and in both bodies."""
+    question = {"id": "m-question", "created": 1_795_000_000, "content": {"text": "Свободно?"}}
+    number = {"id": "m-number", "created": 1_795_000_001, "content": {"text": "Мой номер 8 (916) 123-45-67"}}
+    answer = {"id": "m-answer", "created": 1_795_000_001, "author_id": ANNA, "content": {"text": "да"}}
+    return [
+        message_event(**question),
+        message_event(**question),
+        message_event(**question, read=1_795_000_009),
+        message_event(**number),
+        message_event(**{**number, "type": "deleted", "content": {}}),
+        message_event(**answer),
+        message_event(**answer, read=1_795_000_005),
+        message_event(id="m-other", created=1_795_000_002, chat_id="u2i-second"),
     ]
-    seen = []
-    for order in itertools.islice(itertools.permutations(events), 0, None, 3):
-        Chat.objects.all().delete()
-        WebhookEvent.objects.all().delete()
-        deliver(nobody, *order)
-        seen.append(_state())
-    assert len(seen) == 8
-    assert all(state == seen[0] for state in seen)
+
+
+def _store(events: list[dict[str, Any]]) -> None:
+    for event in events:
+        body = json.dumps(event).encode()
+        WebhookEvent.objects.create(body=body, digest=hashlib.sha256(body).digest(), received_at=timezone.now())
+
+
+@settings(max_examples=int(os.environ.get("ORDERS", "40")), deadline=None, derandomize=True)
+@given(data=strategies.data())
+def _check_orders(expected: list[Any], data: strategies.DataObject) -> None:
+    order = data.draw(strategies.permutations(_told()))
+    ends = data.draw(strategies.sets(strategies.integers(1, len(order))))
+    Chat.objects.all().delete()
+    WebhookEvent.objects.all().delete()
+    for number, event in enumerate(order, 1):
+        _store([event])
+        if number in ends:
+            tasks.process_inbox()
+    tasks.process_inbox()
+    assert set(statuses()) == {"processed"}
+    assert _state() == expected
+
+
+def test_any_order_of_arrival_in_any_batches_ends_in_the_same_state(account: Account) -> None:
+    _store(_told())
+    tasks.process_inbox()
+    expected = _state()
+    chats = [(row[0], row[1], row[2]) for row in expected[0]]
+    assert (chats, expected[0][0][5]) == ([("u2i-abc~1", 2, 3), ("u2i-second", 1, 1)], "+79161234567")
+    _check_orders(expected)
 
 
 def test_an_event_of_an_unknown_account_waits_until_the_account_appears(nobody: Api) -> None:
@@ -239,19 +279,92 @@ def test_both_bodies_of_one_message_at_once_are_one_chat_and_one_message(account
     assert set(Chat.objects.values_list("account_id", "messages_count")) == {(account.pk, 1)}
 
 
-def test_an_event_that_kills_its_workers_is_put_aside_and_the_rest_is_done(account: Account, nobody: Api) -> None:
-    nobody.post(MAIN, message_event())
-    nobody.post(MAIN, message_event(chat_id="u2i-behind"))
-    killer, behind = WebhookEvent.objects.order_by("id")
-    for _death in range(inbox.DEATHS_MAX):
-        assert inbox._claim_next() == killer.pk  # a worker claims it and is never heard of again
-        tasks.process_inbox()
-        WebhookEvent.objects.filter(pk=killer.pk).update(retry_at=timezone.now())
-    tasks.process_inbox()
-    killer.refresh_from_db()
-    behind.refresh_from_db()
-    assert (killer.status, behind.status) == ("dead", "processed")
-    assert "workers died" in killer.error
-    inbox.replay(WebhookEvent.objects.filter(pk=killer.pk))
+WORKER = """
+import os, signal, django
+django.setup()
+from avito import webhooks
+from chats import tasks
+parse = webhooks.parse
+def deadly(body):
+    if b"u2i-deadly" in body:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parse(body)
+webhooks.parse = deadly
+tasks.process_inbox()
+"""
+
+
+def test_an_event_that_kills_its_workers_is_put_aside_and_the_rest_of_its_batch_is_done(
+    account: Account, nobody: Api, avito_sandbox: Sandbox
+) -> None:
+    for number in range(5):
+        nobody.post(MAIN, message_event(chat_id="u2i-deadly" if number == 2 else f"u2i-{number}"))
+    codes: list[int] = []
+    while WebhookEvent.objects.filter(status="received").exists() and len(codes) < 9:
+        worker = subprocess.run([sys.executable, "-c", WORKER], env=product_environment(avito_sandbox), cwd=ROOT)
+        codes.append(worker.returncode)
+        WebhookEvent.objects.filter(retry_at__isnull=False).update(retry_at=timezone.now())  # the leases end
+    assert codes == [-signal.SIGKILL] * inbox.DEATHS_MAX + [0]
+    assert sorted(statuses()) == ["dead", *["processed"] * 4]
+    dead = WebhookEvent.objects.get(status="dead")
+    assert "workers died" in dead.error
+    inbox.replay(WebhookEvent.objects.filter(pk=dead.pk))
     tasks.process_inbox()
     assert set(statuses()) == {"processed"}
+
+
+@pytest.fixture
+def poison() -> Iterator[str]:
+    """The id of a message that the database refuses with an error of its own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;"
+            " CREATE TRIGGER refuse BEFORE INSERT ON chats_message FOR EACH ROW"
+            " WHEN (NEW.avito_id = 'm-poison') EXECUTE FUNCTION refuse()"
+        )
+    yield "m-poison"
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION IF EXISTS refuse CASCADE")
+
+
+def test_an_event_that_fails_fails_alone_and_is_kept_with_its_reason_until_it_is_replayed(
+    account: Account, nobody: Api, poison: str
+) -> None:
+    for number in range(20):
+        nobody.post(MAIN, message_event(**({"id": poison} if number == 7 else {}), chat_id=f"u2i-{number % 3}"))
+    tasks.process_inbox()
+    assert sorted(statuses()) == [*["processed"] * 19, "received"]
+    assert Message.objects.count() == 19
+    for _attempt in range(inbox.ATTEMPTS_MAX):
+        WebhookEvent.objects.update(retry_at=timezone.now())
+        tasks.process_inbox()
+    dead = WebhookEvent.objects.get(status="dead")
+    assert (dead.attempts, "poison" in dead.error) == (inbox.ATTEMPTS_MAX, True)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER refuse ON chats_message")
+    assert inbox.replay(WebhookEvent.objects.all()) == 20
+    tasks.process_inbox()
+    assert (set(statuses()), Message.objects.count()) == ({"processed"}, 20)
+
+
+def test_an_account_with_many_waiting_events_does_not_keep_another_ones_waiting(account: Account, nobody: Api) -> None:
+    other = make_account()
+    for _each in range(3 * inbox.BATCH):
+        nobody.post(MAIN, message_event())
+    nobody.post(MAIN, message_event(user_id=other.avito_user_id, chat_id="u2i-other"))
+    tasks.process_inbox()
+    order = list(WebhookEvent.objects.order_by("processed_at", "id").values_list("chat_avito_id", flat=True))
+    assert order.index("u2i-other") < inbox.BATCH
+    assert set(statuses()) == {"processed"}
+
+
+def test_the_number_of_queries_does_not_grow_with_the_number_of_events(account: Account) -> None:
+    def queries(count: int) -> int:
+        _store([message_event(chat_id=f"u2i-{count}-{number}", id=f"{count}-{number}") for number in range(count)])
+        Account.objects.update(updated_at=timezone.now())
+        with CaptureQueriesContext(connection) as asked:
+            tasks.process_inbox()
+        return len(asked)
+
+    assert queries(5) == queries(60)
+    assert Message.objects.count() == Chat.objects.count() == 65
