@@ -5,7 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -168,14 +169,29 @@ class Message(models.Model):
         return "" if self.type == "deleted" else shown.picture_url(self.content)
 
 
+class CatchUpQuerySet(models.QuerySet["CatchUp"]):
+    def saying_how_far(self) -> "CatchUpQuerySet":
+        """Each row says `chats_left`: how many chats have been found and never been read so far."""
+        unread = Chat.objects.filter(account=OuterRef("account"), sync_due_at__isnull=False, avito_updated_at=None)
+        count = unread.order_by().values("account").annotate(count=Count("pk")).values("count")
+        return self.annotate(chats_left=Coalesce(Subquery(count), 0))
+
+
 class CatchUp(models.Model):
-    """How far the chats of an account have been read for webhooks that never came."""
+    """How far the chats of an account have been read: those it has had before, and webhooks that never came."""
 
     account = models.OneToOneField(Account, on_delete=models.CASCADE, related_name="catch_up")
     ran_at = models.DateTimeField(help_text="when the last run began")
     seen_until = models.DateTimeField(
         null=True, help_text="Avito's time of the newest chat that the last whole run has seen"
     )
+    chats_found = models.PositiveIntegerField(
+        _("chats found"), null=True, help_text="how many chats the account had when it was first read"
+    )
+    error_code = models.CharField(max_length=50, blank=True, default="", help_text="why the last run failed")
+    error_detail = models.CharField(max_length=500, blank=True, default="")
+
+    objects = CatchUpQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"account {self.account_id}"

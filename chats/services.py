@@ -1,5 +1,6 @@
 """The conversations themselves: finding them, remembering what was said, reading them at Avito."""
 
+import random
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +18,12 @@ from django.utils import timezone
 import avito
 from avito import webhooks
 from avito.content import is_subscription_placeholder
-from avito.messenger import OFFSET_MAX
+from avito.messenger import OFFSET_MAX, PAGE_MAX
 from avito.types import Chat as AvitoChat
 from avito.types import Message as AvitoMessage
 from avito_accounts import news
 from avito_accounts import services as accounts
-from avito_accounts.errors import AccountUnusable
+from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.models import Account
 from chats import bulk, tasks
 from chats.models import CatchUp, Chat, Message
@@ -39,7 +40,7 @@ UNPAID_PAUSE = timedelta(hours=6)
 RINGS = 4
 HIDDEN_FOR = timedelta(days=1)
 CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
-IMPORTED_CHATS_MAX = 100
+RETRY = timedelta(minutes=1)
 CHAT_TYPES = ("u2i", "u2u", "a2u")
 STATE = (
     *("name", "phone", "city", "status", "chat_type", "item_id", "item_title", "item_url"),
@@ -472,6 +473,9 @@ def sync_chat(chat: Chat) -> None:
     except (avito.AvitoError, AccountUnusable) as error:
         if isinstance(error, avito.NotFound | avito.Forbidden):  # gone, or not ours: nothing to wait for
             mine.update(sync_due_at=None, sync_failures=0)
+        elif isinstance(error, avito.RateLimited):  # nothing has failed, there are only many
+            wait = timedelta(seconds=(error.retry_after_seconds or 15) * random.uniform(1, 1.5))  # noqa: S311
+            mine.update(sync_due_at=now + wait)
         else:
             pause = timedelta(seconds=min(3600, 15 * 2 ** min(chat.sync_failures, 8)))
             mine.update(sync_due_at=now + pause, sync_failures=F("sync_failures") + 1)
@@ -490,12 +494,25 @@ def read_chat(chat: Chat) -> bool:
     user_id = accounts.user_id(account)
     info = accounts.call(account, lambda client: client.messenger.chat(user_id, chat.avito_id))
     try:
-        page = call(account, lambda client: client.messenger.messages(user_id, chat.avito_id))
+        messages = _said_since(chat.avito_updated_at, account, user_id, chat.avito_id)
     except avito.SubscriptionRequired:  # without it Avito shows the chat, but not what was said
         store_chat(info, user_id=user_id, account=account)
         return False
-    store_chat(info, user_id=user_id, account=account, messages=page.messages)
-    return not are_hidden(page.messages)
+    store_chat(info, user_id=user_id, account=account, messages=messages)
+    return not are_hidden(messages)
+
+
+def _said_since(since: datetime | None, account: Account, user_id: int, avito_id: str) -> list[AvitoMessage]:
+    """What was said since the chat was last read whole; None: all, as far back as Avito lets one page."""
+    found: dict[str, AvitoMessage] = {}
+    while len(found) <= OFFSET_MAX:
+        offset = len(found)
+        page = call(account, lambda client, at=offset: client.messenger.messages(user_id, avito_id, offset=at))  # type: ignore[misc]
+        found.update({message.id: message for message in page.messages})
+        reached = since is not None and any(message.created_at < since for message in page.messages)
+        if reached or not page.has_more or len(found) == offset:
+            break
+    return list(found.values())
 
 
 def call(account: Account, use: Callable[[avito.Client], T]) -> T:
@@ -548,11 +565,11 @@ def store_seen(account: Account, seen: Sequence[AvitoChat]) -> None:
     with transaction.atomic():
         wanted = {info.id: Wanted(info.id, user_id, account) for info in infos}
         chats = chats_for(wanted.values())
-        for info in infos:
+        for number, info in enumerate(infos):
             chat = chats[wanted[info.id]]
             _describe_as(chat, info)
-            # Also over the lease of a sync under way, which may have read before the news came.
-            chat.sync_due_at = now
+            # Also over the lease of a sync under way, which may have read before the news came; the newest first.
+            chat.sync_due_at = now + timedelta(microseconds=number)
         _ring_for(list(chats.values()))
         new = remember(
             [Told(chats[wanted[info.id]], info.last_message, now) for info in infos if info.last_message]
@@ -572,11 +589,32 @@ def _with_news(user_id: int, seen: Sequence[AvitoChat]) -> list[AvitoChat]:
 def reconcile(account: Account) -> None:
     """Find the chats that changed at Avito since the last whole run, and have them read: webhooks may have been lost.
 
-    All pages are seen before anything is marked, so a run that fails halfway leaves the next one the same work. The
-    first run takes the newest IMPORTED_CHATS_MAX chats.
+    The first run finds all chats, as far back as Avito lets one page. All pages are seen before anything is marked, so
+    a run that fails halfway leaves the next one, RETRY later, the same work. Raises AvitoError, AccountUnusable.
     """
+    run = CatchUp.objects.get(account=account)
+    try:
+        found = _changed_since(None if run.chats_found is None else run.seen_until, account)
+        for number in range(0, len(found), PAGE_MAX):
+            store_seen(account, found[number : number + PAGE_MAX])
+    except (avito.AvitoError, AccountUnusable) as error:
+        period = timedelta(seconds=settings.AVITO_RECONCILE_SECONDS)
+        again_at = timezone.now() + timedelta(seconds=getattr(error, "retry_after_seconds", None) or 0) + RETRY
+        CatchUp.objects.filter(pk=run.pk).update(
+            ran_at=min(again_at - period, run.ran_at), error_code=code_of(error), error_detail=text_of(error)[:500]
+        )
+        raise
+    if found:
+        run.seen_until = max(info.updated_at for info in found)
+    if run.chats_found is None:
+        run.chats_found = len(found)
+    run.error_code = run.error_detail = ""
+    run.save(update_fields=["seen_until", "chats_found", "error_code", "error_detail"])
+
+
+def _changed_since(since: datetime | None, account: Account) -> list[AvitoChat]:
+    """Chats with news since then, the latest first."""
     user_id = accounts.user_id(account)
-    since = CatchUp.objects.get(account=account).seen_until
     found: dict[str, AvitoChat] = {}
     while True:
         offset = len(found)
@@ -586,13 +624,9 @@ def reconcile(account: Account) -> None:
         )
         found.update({info.id: info for info in page.chats})
         reached = since is not None and any(info.updated_at < since for info in page.chats)
-        enough = since is None and len(found) >= IMPORTED_CHATS_MAX
         # Newest first: behind a chat older than the last run there is no news.
-        if reached or enough or not page.has_more or len(found) == offset or len(found) > OFFSET_MAX:
-            break
-    store_seen(account, [info for info in found.values() if since is None or info.updated_at >= since])
-    if found:
-        CatchUp.objects.filter(account=account).update(seen_until=max(info.updated_at for info in found.values()))
+        if reached or not page.has_more or len(found) == offset or len(found) > OFFSET_MAX:
+            return [info for info in found.values() if since is None or info.updated_at >= since]
 
 
 def store_messages(

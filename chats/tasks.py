@@ -12,6 +12,9 @@ from chats import inbox, replies, services
 from chats.models import Chat, Message
 from doorbell import ring, ring_or_run
 
+SYNC_PATIENCE_SECONDS = 1
+SYNCED_AT_ONCE = 20
+
 
 @shared_task(ignore_result=True)
 def process_inbox() -> None:
@@ -23,7 +26,8 @@ def process_inbox() -> None:
 def sync_chat(chat_id: int) -> None:
     chat = Chat.objects.select_related("account").filter(pk=chat_id).first()
     if chat is not None:
-        services.sync_chat(chat)
+        with limits.background(SYNC_PATIENCE_SECONDS):
+            services.sync_chat(chat)
 
 
 @shared_task(ignore_result=True)
@@ -80,7 +84,8 @@ def sweep_replies() -> None:
 
 def sweep_chats() -> None:
     due = Chat.objects.filter(sync_due_at__lte=timezone.now(), account__isnull=False)
-    ring_or_run(sync_chat, due.order_by("sync_due_at").values_list("pk", flat=True)[:200])
+    # No more at once than are read until the next sweep: they share their threads with the replies to buyers.
+    ring_or_run(sync_chat, due.order_by("sync_due_at").values_list("pk", flat=True)[:SYNCED_AT_ONCE])
 
 
 def _message(message_id: int) -> Message | None:

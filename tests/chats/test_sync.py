@@ -12,11 +12,11 @@ from django.utils import timezone
 from avito.types import Message as AvitoMessage
 from avito_accounts.models import Account
 from chats import services, tasks
-from chats.models import CatchUp, Chat, Message
+from chats.models import CatchUp, Chat, Message, WebhookEvent
 from tests.chats.test_intake import MAIN, message_event
 from tests.conftest import Api
 from tests.factories import make_chat, make_message
-from tests.sandbox.driver import ANNA, Sandbox
+from tests.sandbox.driver import ANNA, Sandbox, wait_for
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -164,13 +164,84 @@ def test_a_catch_up_that_fails_halfway_leaves_the_next_one_the_same_work(anna: A
     assert Chat.objects.filter(sync_due_at__isnull=False).count() >= 120
 
 
-def test_the_first_catch_up_takes_the_newest_chats_and_later_ones_only_what_is_new(
+def how_far() -> tuple[int, int]:
+    """Chats found, chats left."""
+    found, left = CatchUp.objects.saying_how_far().values_list("chats_found", "chats_left").get()
+    return found, left
+
+
+def sync_all() -> None:
+    """What the sweeps of the workers do, until nothing is due."""
+    while due := list(Chat.objects.filter(sync_due_at__lte=timezone.now()).values_list("pk", flat=True)):
+        for chat_id in due:
+            tasks.sync_chat(chat_id)
+
+
+def test_the_chats_that_an_account_has_had_before_are_all_imported_and_one_sees_how_far(
     anna: Account, avito_sandbox: Sandbox
 ) -> None:
     for number in range(130):
-        avito_sandbox.control("POST", "/chats", sellerId=ANNA, buyerName=f"Клиент {number}")
+        made = avito_sandbox.control("POST", "/chats", sellerId=ANNA, buyerName=f"Клиент {number}")
+    now = int(time.time())
+    for number in range(120):
+        avito_sandbox.control(
+            "POST", f"/chats/{made['chatId']}/buyer-message", text=f"Вопрос {number}", drop=True, createdAt=now + number
+        )
     tasks.reconcile(anna.pk)
-    assert Chat.objects.count() == 100
+    assert (Chat.objects.count(), how_far()) == (131, (131, 131))
+    newest = Chat.objects.order_by("sync_due_at").first()
+    assert newest is not None
+    assert newest.avito_id == made["chatId"]
+    tasks.sync_chat(newest.pk)
+    newest.refresh_from_db()
+    assert (newest.messages_count, newest.unread_count) == (120, 120)
+    assert how_far() == (131, 130)
+    calls = len(avito_sandbox.journal())
+    Chat.objects.filter(pk=newest.pk).update(sync_due_at=timezone.now())
+    tasks.sync_chat(newest.pk)
+    assert len(avito_sandbox.journal()) == calls + 2  # what is read is not read again
     CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1), seen_until=timezone.now() + timedelta(hours=1))
     tasks.reconcile(anna.pk)
-    assert Chat.objects.count() == 100
+    assert Chat.objects.count() == 131
+
+
+def test_a_catch_up_that_fails_says_why_and_is_tried_again_in_a_minute(
+    anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    avito_sandbox.fault("status", "/chats$", status=500)
+    tasks.reconcile(anna.pk)
+    run = CatchUp.objects.get()
+    assert (run.error_code, run.chats_found) == ("avito_unavailable", None)
+    due_at = run.ran_at + timedelta(seconds=settings.AVITO_RECONCILE_SECONDS)
+    assert timezone.now() < due_at < timezone.now() + timedelta(minutes=2)
+    avito_sandbox.control("DELETE", "/faults")
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1))
+    tasks.reconcile(anna.pk)
+    assert (CatchUp.objects.get().error_code, CatchUp.objects.get().chats_found) == ("", 1)
+
+
+def test_what_is_lost_of_the_webhooks_is_there_after_one_catch_up(
+    anna: Account, nobody: Api, avito_sandbox: Sandbox, product: str
+) -> None:
+    """One in twenty at least; nothing is doubled by those that came."""
+    webhook = {"url": f"{product}{MAIN}"}
+    headers = {"Authorization": f"Bearer {anna.authorization.access_token}"}
+    assert avito_sandbox.call("POST", "/messenger/v3/webhook", headers=headers, json=webhook).ok
+    avito_sandbox.control("PATCH", "/settings", webhookDropProbability=0.2)
+    chat_ids = [avito_sandbox.control("POST", "/chats", sellerId=ANNA)["chatId"] for _each in range(10)]
+    said = set()
+    for number in range(100):
+        text = f"Вопрос {number}"
+        avito_sandbox.control("POST", f"/chats/{chat_ids[number % 10]}/buyer-message", text=text)
+        said.add((chat_ids[number % 10], text))
+    wait_for(lambda: WebhookEvent.objects.count() > 50)
+    tasks.process_inbox()
+    arrived = Message.objects.count()
+    assert 50 < arrived < 100
+    tasks.reconcile(anna.pk)
+    sync_all()
+    tasks.process_inbox()
+    kept = Message.objects.filter(chat__avito_id__in=chat_ids)
+    assert set(kept.values_list("chat__avito_id", "text")) == said
+    assert kept.count() == 100
+    assert sum(Chat.objects.filter(avito_id__in=chat_ids).values_list("unread_count", flat=True)) == 100
