@@ -249,7 +249,7 @@ def webhook_note(account: Account, *, may_change: bool) -> SafeString | str:
     """Since when, or what to do; and when Avito was last asked."""
     state, checked = webhook_state(account), _checked(account.webhook_checked_at)
     if state == "subscribed":
-        return format_html("{} {} {}", _("since"), shown.ago(account.webhook_subscribed_at), checked)
+        return format_html("{} {} · {}", _("subscribed"), shown.ago(account.webhook_subscribed_at), checked)
     if state == "off":
         return shown.link(webhook_href(account), _("subscribe")) if may_change else ""
     is_tried = webhooks.to_subscribe().filter(pk=account.pk).exists()

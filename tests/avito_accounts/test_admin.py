@@ -318,7 +318,7 @@ def test_the_page_says_how_the_webhook_stands_and_subscribes_it(
 
     assert "not subscribed tried again by itself" in card()
     assert "Анна: Avito delivers messages here." in press("subscribe")
-    assert "subscribed since just now checked just now" in card()
+    assert "subscribed subscribed just now · checked just now" in card()
     assert "Анна: Avito no longer delivers messages here." in press("unsubscribe")
     assert "taken off subscribe" in card()
     press("subscribe")

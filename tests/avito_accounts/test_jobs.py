@@ -79,7 +79,7 @@ def test_webhooks_of_all_accounts_are_subscribed_by_workers_also_where_a_person_
     def subscribed() -> list[bool]:
         return [bool(seller["webhooks"]) for seller in avito_sandbox.control("GET", "/sellers")[-3:]]
 
-    one, taken_off, other = sellers(avito_sandbox, 3)
+    _one, taken_off, other = sellers(avito_sandbox, 3)
     make_account(name="Never connected")
     webhook = "/api/v1/messenger/accounts/{}/webhook"
     owner.delete(webhook.format(taken_off.pk))
