@@ -486,7 +486,7 @@ class DailyStatsSerializer(ModelSerializer):
 
 
 class RunSerializer(ModelSerializer):
-    """A check or a synchronisation of all accounts, and how far it is."""
+    """A check, synchronisation or subscription of all accounts, and how far it is."""
 
     total = serializers.IntegerField()
     done = serializers.IntegerField()
@@ -599,6 +599,15 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
         """Lets workers read the figures of all accounts; `GET /accounts/runs` tells how far they are."""
         return self._start(Run.Kind.SYNC, request)
 
+    @extend_schema(request=None, responses={202: QUEUED})
+    @action(detail=False, methods=["post"], url_path="subscribe-all")
+    def subscribe_all(self, request: Request) -> Response:
+        """Lets workers subscribe the webhooks of all accounts; `GET /accounts/runs` tells how far they are.
+
+        Also of those that a person has taken off before.
+        """
+        return self._start(Run.Kind.SUBSCRIBE, request)
+
     def _start(self, kind: str, request: Request) -> Response:
         _run, queued = jobs.start_run(kind, user=request.user)  # type: ignore[arg-type]  # signed in, see `needs`
         return Response({"queued": queued}, status=202)
@@ -606,14 +615,14 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
     @extend_schema(responses=RunSerializer(many=True), filters=False)
     @action(detail=False, filterset_class=None)
     def runs(self, request: Request) -> Response:
-        """Checks and synchronisations of all accounts, the newest first."""
+        """Checks, synchronisations and subscriptions of all accounts, the newest first."""
         page = self.paginate_queryset(Run.objects.with_progress())  # type: ignore[arg-type]  # not of this resource
         return self.get_paginated_response(RunSerializer(page, many=True).data)
 
     @extend_schema(responses=RunSerializer)
     @action(detail=False, url_path=r"runs/(?P<run_id>\d{1,18})", filterset_class=None)
     def run(self, request: Request, run_id: str) -> Response:
-        """How far a check or synchronisation of all accounts is."""
+        """How far a check, synchronisation or subscription of all accounts is."""
         return Response(RunSerializer(get_object_or_404(Run.objects.with_progress(), pk=run_id)).data)
 
     @extend_schema(responses=Person)

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 import avito
 import doorbell
-from avito_accounts import checks, limits, statistics
+from avito_accounts import checks, limits, statistics, webhooks
 from avito_accounts.errors import AccountUnusable, code_of
 from avito_accounts.models import Account, Job, Run
 
@@ -37,11 +37,14 @@ FRESH = timedelta(minutes=2)
 def start_run(kind: str, *, user: User | None, accounts: QuerySet[Account] | None = None) -> tuple[Run, int]:
     """Queue these accounts, or all of them; returns the run and how many of its jobs wait.
 
-    While a run of this kind is under way it is joined.
+    While a run of this kind is under way it is joined. Who asks for webhooks wants them also where a person has taken
+    them off before.
     """
+    asked = Account.objects.all() if accounts is None else accounts
+    if kind == Run.Kind.SUBSCRIBE:
+        webhooks.want(asked)
     with transaction.atomic():
         run = _open_run(kind, user)
-        asked = Account.objects.all() if accounts is None else accounts
         queue(kind, asked.exclude(pk__in=run.jobs.values("account")), run=run)
         waiting = run.jobs.filter(finished_at=None).count()
         if not waiting:
@@ -73,13 +76,16 @@ def queue(kind: str, accounts: QuerySet[Account], *, run: Run | None = None, aft
     return before.count() - count
 
 
-def queue_due(kind: str, *, every: timedelta, at_field: str, share: float) -> int:
-    """Queue accounts whose last time is `every` ago. Of all accounts at most `share` at once, so they stay spread."""
+def queue_due(kind: str, accounts: QuerySet[Account], *, every: timedelta, at_field: str, share: float) -> int:
+    """Queue those of these accounts whose last time is `every` ago.
+
+    At most as many as `share` of all accounts at once, so they stay spread.
+    """
     late = Q(**{at_field: None}) | Q(**{f"{at_field}__lte": timezone.now() - every})
     waiting = Job.objects.filter(account=OuterRef("pk"), kind=kind, finished_at=None)
-    accounts = Account.objects.usable().filter(late).exclude(Exists(waiting))
+    due = accounts.filter(late).exclude(Exists(waiting))
     most = max(10, round(Account.objects.count() * share))
-    ids = list(accounts.order_by(F(at_field).asc(nulls_first=True)).values_list("pk", flat=True)[:most])
+    ids = list(due.order_by(F(at_field).asc(nulls_first=True)).values_list("pk", flat=True)[:most])
     return queue(kind, Account.objects.filter(pk__in=ids)) if ids else 0
 
 
@@ -157,7 +163,16 @@ def _sync(account: Account, job: Job) -> str:
     return next((code_of(error) for error in synced.failures.values()), "")
 
 
-WORK: dict[str, Callable[[Account, Job], str]] = {Job.Kind.CHECK: _check, Job.Kind.SYNC: _sync}
+def _subscribe(account: Account, job: Job) -> str:
+    webhooks.look_after(account)
+    return ""
+
+
+WORK: dict[str, Callable[[Account, Job], str]] = {
+    Job.Kind.CHECK: _check,
+    Job.Kind.SYNC: _sync,
+    Job.Kind.SUBSCRIBE: _subscribe,
+}
 
 
 @contextmanager

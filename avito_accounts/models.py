@@ -137,6 +137,9 @@ _NOT_IN_HISTORY = [
         "sync_failures",
         "webhook_fingerprint",
         "webhook_subscribed_at",
+        "webhook_checked_at",
+        "webhook_error_code",
+        "webhook_error_detail",
     ),
 ]
 """Secrets, and what Avito tells rather than a person."""
@@ -237,6 +240,9 @@ class Account(models.Model):
         max_length=64, blank=True, default="", editable=False, help_text="hash of the webhook URL subscribed at Avito"
     )
     webhook_subscribed_at = models.DateTimeField(_("webhook subscribed"), null=True, blank=True)
+    webhook_checked_at = models.DateTimeField(null=True, blank=True, help_text="when Avito was last asked about it")
+    webhook_error_code = models.CharField(max_length=50, blank=True, default="", help_text="why that failed")
+    webhook_error_detail = models.TextField(blank=True, default="")
 
     cipher_id = cipher_id()
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -401,8 +407,9 @@ class Run(models.Model):
     class Kind(models.TextChoices):
         CHECK = "check", _("check of connections")
         SYNC = "sync", _("reading of figures")
+        SUBSCRIBE = "subscribe", _("subscription of webhooks")
 
-    kind = models.CharField(_("what"), max_length=5, choices=Kind.choices)
+    kind = models.CharField(_("what"), max_length=9, choices=Kind.choices)
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, verbose_name=_("asked by"), null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -433,8 +440,9 @@ class Job(models.Model):
     class Kind(models.TextChoices):
         CHECK = "check", _("check of the connection")
         SYNC = "sync", _("reading of figures")
+        SUBSCRIBE = "subscribe", _("subscription of the webhook")
 
-    kind = models.CharField(_("what"), max_length=5, choices=Kind.choices)
+    kind = models.CharField(_("what"), max_length=9, choices=Kind.choices)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="jobs")
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="jobs")
     due_at = models.DateTimeField(_("due"), default=timezone.now)

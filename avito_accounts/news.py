@@ -48,7 +48,7 @@ register(
 register(
     "webhook_lost",
     title=_("Avito no longer delivers the messages of account %(account)s"),
-    detail=_("The webhook's subscription has vanished and could not be restored. It is tried again every minute."),
+    detail=_("The webhook's subscription has vanished and could not be restored. It is tried again every few minutes."),
 )
 register(
     "messenger_unpaid",

@@ -121,7 +121,7 @@ def _connect(account: Account, query: QueryDict) -> Account:
         tokens.store(account, token, kind=Authorization.Kind.OAUTH)
     except AccountNotAuthorized:
         raise AuthorizationRefused("invalid_state") from None
-    services.ring_after_connecting(account)
+    services.queue_after_connecting(account)
     return account
 
 

@@ -10,10 +10,9 @@ from django.utils import timezone
 
 import avito
 from avito.types import Owner
-from avito_accounts import jobs, news, proxies, tasks, tokens
+from avito_accounts import jobs, news, proxies, tokens
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, AccountUnusable, WrongOwner
 from avito_accounts.models import Account, Authorization, Job
-from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -130,7 +129,7 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
             Authorization.objects.filter(account=account).delete()
             news.forget_account(account.pk)
         if "connection_status" in written and account.has_own_keys:
-            ring_after_connecting(account)
+            queue_after_connecting(account)
     if "authorization" in account._state.fields_cache:
         del account._state.fields_cache["authorization"]
     return account
@@ -169,13 +168,14 @@ def delete(accounts: QuerySet[Account]) -> None:
             proxies.forget_unused(proxy_id)
 
 
-def ring_after_connecting(account: Account) -> None:
+def queue_after_connecting(account: Account) -> None:
     """An account has become usable: learn its number and subscribe its webhook soon, read its figures a little later.
 
     Later, because a person who has just connected an account may look at its figures at once, and Avito counts pages.
     """
-    ring_on_commit(tasks.subscribe_webhook, account.pk)
-    jobs.queue(Job.Kind.SYNC, Account.objects.filter(pk=account.pk), after=jobs.FRESH)
+    this = Account.objects.filter(pk=account.pk)
+    jobs.queue(Job.Kind.SUBSCRIBE, this)
+    jobs.queue(Job.Kind.SYNC, this, after=jobs.FRESH)
 
 
 def try_quietly(action: Callable[[Account], object], account: Account) -> None:

@@ -6,49 +6,18 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 from django.db import connections
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from avito_accounts import checks, jobs, limits, proxies, services, tokens, webhooks
+from avito_accounts import checks, jobs, proxies, services, tokens, webhooks
 from avito_accounts.models import Account, AuthorizationRequest, Job, Proxy
 from doorbell import ring
 
 PROXIES_AT_ONCE, PROXY_HANDS = 64, 16
-SHORT_PATIENCE_SECONDS = 5
-"""For calls within Celery's own threads, which replies to buyers need."""
 TICK_SECONDS = 60
-"""How often the beat calls `queue_checks` and `queue_syncs`."""
-
-
-@shared_task(ignore_result=True)
-def subscribe_webhook(account_id: int) -> None:
-    """Subscribe one account's webhook at Avito; the sweep below tries again what fails here."""
-    account = Account.objects.filter(pk=account_id).first()
-    if account is not None:
-        with limits.background(SHORT_PATIENCE_SECONDS):
-            services.try_quietly(webhooks.subscribe_if_wanted, account)
-
-
-@shared_task(ignore_result=True)
-def subscribe_webhooks() -> None:
-    """Ring for every usable account whose webhook is not subscribed to the present address."""
-    for account_id in webhooks.to_subscribe().values_list("pk", flat=True):
-        ring(subscribe_webhook, account_id)
-
-
-@shared_task(ignore_result=True)
-def check_webhooks() -> None:
-    """Ring for the subscribed accounts whose minute of the hour this is."""
-    for account_id in webhooks.to_check_in(timezone.now().minute).values_list("pk", flat=True):
-        ring(check_webhook, account_id)
-
-
-@shared_task(ignore_result=True)
-def check_webhook(account_id: int) -> None:
-    """See whether one account's subscription is still there, and restore it."""
-    account = webhooks.to_check().filter(pk=account_id).first()
-    if account is not None:
-        with limits.background(SHORT_PATIENCE_SECONDS):
-            services.try_quietly(webhooks.check, account)
+"""How often the beat calls whatever queues accounts that are due."""
+SUBSCRIBE_SECONDS, CHECK_WEBHOOK_SECONDS = 300, 3600
+"""How often a webhook that is not subscribed is tried, and one that is, looked at."""
 
 
 @shared_task(ignore_result=True)
@@ -75,13 +44,25 @@ def forget_old_authorization_requests() -> None:
 @shared_task(ignore_result=True)
 def queue_checks() -> None:
     """Queue the accounts whose last check is long ago."""
-    _queue_due(Job.Kind.CHECK, settings.AVITO_CHECK_SECONDS, "connection_checked_at")
+    _queue_due(Job.Kind.CHECK, Account.objects.usable(), settings.AVITO_CHECK_SECONDS, "connection_checked_at")
 
 
 @shared_task(ignore_result=True)
 def queue_syncs() -> None:
     """Queue the accounts whose figures are old."""
-    _queue_due(Job.Kind.SYNC, settings.AVITO_SYNC_SECONDS, "sync_tried_at")
+    _queue_due(Job.Kind.SYNC, Account.objects.usable(), settings.AVITO_SYNC_SECONDS, "sync_tried_at")
+
+
+@shared_task(ignore_result=True)
+def subscribe_webhooks() -> None:
+    """Queue the accounts whose messages Avito does not deliver here yet."""
+    _queue_due(Job.Kind.SUBSCRIBE, webhooks.to_subscribe(), SUBSCRIBE_SECONDS, "webhook_checked_at")
+
+
+@shared_task(ignore_result=True)
+def check_webhooks() -> None:
+    """Queue the accounts whose subscription was last looked at long ago."""
+    _queue_due(Job.Kind.SUBSCRIBE, webhooks.to_check(), CHECK_WEBHOOK_SECONDS, "webhook_checked_at")
 
 
 @shared_task(ignore_result=True)
@@ -90,9 +71,10 @@ def queue_nightly_syncs() -> None:
     jobs.queue(Job.Kind.SYNC, Account.objects.usable())
 
 
-def _queue_due(kind: str, seconds: int, at_field: str) -> None:
+def _queue_due(kind: str, accounts: QuerySet[Account], seconds: int, at_field: str) -> None:
     # A tick may take twice its share, so that a backlog goes away, but not at once.
-    jobs.queue_due(kind, every=timedelta(seconds=seconds), at_field=at_field, share=2 * TICK_SECONDS / seconds)
+    share = 2 * TICK_SECONDS / seconds
+    jobs.queue_due(kind, accounts, every=timedelta(seconds=seconds), at_field=at_field, share=share)
 
 
 @shared_task(ignore_result=True)
@@ -102,7 +84,7 @@ def tidy_jobs() -> None:
 
 
 def work_jobs() -> None:
-    """One lane of each worker: checks and figures of accounts. Listed as often as there shall be lanes."""
+    """One lane of each worker: checks, figures and webhooks of accounts. Listed as often as there shall be lanes."""
     jobs.work()
 
 

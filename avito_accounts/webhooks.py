@@ -1,30 +1,40 @@
 """The subscriptions at Avito that bring an account's messages here: made, looked after, taken off.
 
 `Account.webhook_fingerprint` says which address the account has been subscribed to; OFF means that a person wants none.
+What a person wants is written there first, `look_after` brings it about at Avito, now and once an hour.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from django.conf import settings
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 import avito
 from avito.types import Subscription
 from avito_accounts import news, services
+from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.models import Account
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 PATH = "/api/v1/webhooks/avito"
+PATHS = (PATH, "/api/v1/webhook/avito")
+"""One handler serves both, see `config.gate`; the first is what we subscribe."""
 OFF = "off"
-ROUND_MINUTES = 60
-_KEYED = re.compile(r"(/api/v1/webhooks?/avito/)[^\s\"'<>]+")
+CUT_MIN = 4
+"""Less of a key tells nothing."""
+_PORTS = {"http": 80, "https": 443}
+_SLASH = r"(?:\\*/|%(?:25)*2F)"
+_KEYED = re.compile(rf"(api{_SLASH}v1{_SLASH}webhooks?{_SLASH}avito{_SLASH})[^\s\"'<>]+", re.IGNORECASE)
 
 
 class Shown(NamedTuple):
@@ -50,12 +60,35 @@ def url() -> str:
 
 
 def masked(text: str) -> str:
-    """A text without the keys of the addresses in it, for answers, logs and pages."""
-    return _KEYED.sub(r"\1…", text)
+    """A text without keys, for answers, logs and pages: those behind our paths, and the configured ones anywhere."""
+    keys = tuple(settings.AVITO_WEBHOOK_KEYS)
+    text = _KEYED.sub(r"\1…", text)
+    text = _any_of(keys).sub("…", text) if keys else text
+    for key in keys:  # long texts of Avito's are cut, perhaps in the middle of one
+        cut = next((length for length in range(len(key) - 1, CUT_MIN - 1, -1) if text.endswith(key[:length])), 0)
+        text = f"{text[:-cut]}…" if cut else text
+    return text
+
+
+@cache
+def _any_of(keys: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of these keys, the longest first, however many of their characters are percent-encoded, once or more."""
+
+    def spelled(character: str) -> str:
+        encoded = "".join(f"%(?:25)*{byte:02X}" for byte in character.encode())
+        return f"(?:{re.escape(character)}|{encoded})"
+
+    longest_first = sorted(keys, key=len, reverse=True)
+    return re.compile("|".join("".join(map(spelled, key)) for key in longest_first), re.IGNORECASE)
 
 
 def fingerprint() -> str:
     return hashlib.sha256(url().encode()).hexdigest()
+
+
+def is_subscribed(account: Account) -> bool:
+    """To the present address, as far as we know."""
+    return account.webhook_fingerprint == fingerprint()
 
 
 def state(account: Account) -> State:
@@ -63,28 +96,25 @@ def state(account: Account) -> State:
     known = _known(account)
     return State(
         tuple(Shown(masked(one.url), one.version, _is_ours(one.url)) for one in known),
-        url() in {one.url for one in known},
+        _present(one.url for one in known) is not None,
         masked(url()),
     )
 
 
+def want(accounts: QuerySet[Account]) -> None:
+    """A person wants these subscribed, also those that one has taken off."""
+    accounts.filter(webhook_fingerprint=OFF).update(webhook_fingerprint="")
+
+
 def subscribe(account: Account) -> None:
-    """Have Avito deliver this account's messages here, and here only once: older addresses of ours are taken off.
+    """Have Avito deliver this account's messages here, also when a person has taken the webhook off before.
 
-    Nothing is subscribed for the owner of a token that is not this account's own. Raises AvitoError, AccountUnusable.
+    Raises AvitoError, AccountUnusable; then it is tried again by itself.
     """
-    _subscribe(account)
-    # Last of all: from here on nothing tries again.
-    _remember(account, Account.objects.all())
-
-
-def subscribe_if_wanted(account: Account) -> None:
-    """As `subscribe`, unless a person has said that the account shall not be."""
+    want(Account.objects.filter(pk=account.pk))
     if account.webhook_fingerprint == OFF:
-        return
-    _subscribe(account)
-    if not _remember(account, Account.objects.exclude(webhook_fingerprint=OFF)):  # said so meanwhile
-        _unsubscribe(account, url())
+        account.webhook_fingerprint = ""
+    look_after(account)
 
 
 def unsubscribe(account: Account) -> None:
@@ -92,7 +122,7 @@ def unsubscribe(account: Account) -> None:
 
     Raises AvitoError, AccountUnusable; then nothing has changed here.
     """
-    # First of all: a check that comes in between must not restore what is being taken off.
+    # First of all: a look that comes in between must not restore what is being taken off.
     mine = Account.objects.filter(pk=account.pk)
     mine.update(webhook_fingerprint=OFF)
     try:
@@ -102,29 +132,28 @@ def unsubscribe(account: Account) -> None:
     except Exception:
         mine.filter(webhook_fingerprint=OFF).update(webhook_fingerprint=account.webhook_fingerprint)
         raise
-    mine.filter(webhook_fingerprint=OFF).update(webhook_subscribed_at=None)
+    mine.filter(webhook_fingerprint=OFF).update(
+        webhook_subscribed_at=None, webhook_error_code="", webhook_error_detail=""
+    )
     news.forget_webhook(account)
     log.info("webhook_unsubscribed", account_id=account.pk)
 
 
-def check(account: Account) -> None:
-    """See whether Avito still knows the subscription; one that has vanished is restored, and people are told.
+def look_after(account: Account) -> None:
+    """Bring about at Avito what the account's row says: the present address and no other of ours, or, when OFF, none.
 
-    Costs one call while all is well. Raises AvitoError, AccountUnusable.
+    A subscription that has vanished is restored, and people are told. Costs one call while all is well. Nothing is
+    subscribed for the owner of a token that is not this account's own. Raises AvitoError, AccountUnusable.
     """
-    known = {subscription.url for subscription in _known(account)}
-    if url() in known:
-        return
-    log.warning("webhook_vanished", account_id=account.pk)
-    try:
-        _bring_about(account, known)
-    except avito.AvitoError:
-        # The sweep goes on trying.
-        if _still_subscribed(account).update(webhook_fingerprint=""):
-            news.webhook_lost(account)
-        raise
-    if _still_subscribed(account).update(webhook_subscribed_at=timezone.now()):
-        news.webhook_restored(account)
+    is_wanted = account.webhook_fingerprint != OFF
+    with _noted(account):
+        known = {subscription.url for subscription in _known(account)}
+        present = _present(known)
+        if is_wanted and not (present and is_subscribed(account)):
+            _bring_about(account, is_there=present is not None)
+    for old in known - ({present} if is_wanted else set()):
+        if _is_ours(old):
+            _tidy(account, old)
 
 
 def to_subscribe() -> QuerySet[Account]:
@@ -133,82 +162,138 @@ def to_subscribe() -> QuerySet[Account]:
     One with keys of its own may have neither a token nor a number so far; those it has shown to be wrong wait for a
     person.
     """
-    return (
-        Account.objects.usable()
-        .exclude(webhook_fingerprint__in=(fingerprint(), OFF))
-        .exclude(connection_error_code__in=services.WRONG_OWNER)
-    )
+    return _reachable().exclude(webhook_fingerprint__in=(fingerprint(), OFF))
 
 
 def to_check() -> QuerySet[Account]:
-    """Accounts that are subscribed as far as we know."""
-    return Account.objects.usable().filter(webhook_fingerprint=fingerprint(), webhook_subscribed_at__isnull=False)
+    """Accounts that are subscribed as far as we know, or shall not be."""
+    return _reachable().filter(webhook_fingerprint__in=(fingerprint(), OFF))
 
 
-def to_check_in(minute: int) -> QuerySet[Account]:
-    """Those whose turn it is in this minute of the hour: by number, so they are spread and nothing is written."""
-    return to_check().annotate(turn=F("pk") % ROUND_MINUTES).filter(turn=minute % ROUND_MINUTES)
-
-
-def _subscribe(account: Account) -> None:
-    services.identify(account)
-    _bring_about(account, {subscription.url for subscription in _known(account)})
-
-
-def _known(account: Account) -> tuple[Subscription, ...]:
-    return services.call(account, lambda client: client.messenger.subscriptions())
-
-
-def _bring_about(account: Account, known: set[str]) -> None:
-    """The present address is subscribed, and no other of ours."""
-    address = url()
-    if address not in known:
-        try:
-            with _keeping_keys():
-                services.call(account, lambda client: client.messenger.subscribe(address))
-        except avito.Invalid as error:
-            if error.status != 409:  # Avito's word for an address that it knows already
-                raise
-    for old in known - {address}:
-        if _is_ours(old):
-            _unsubscribe(account, old)
-
-
-def _unsubscribe(account: Account, address: str) -> None:
-    with _keeping_keys():
-        services.call(account, lambda client: client.messenger.unsubscribe(address))
+def _reachable() -> QuerySet[Account]:
+    return Account.objects.usable().exclude(connection_error_code__in=services.WRONG_OWNER)
 
 
 @contextmanager
-def _keeping_keys() -> Iterator[None]:
-    """Avito may repeat an address when it complains of it."""
+def _noted(account: Account) -> Iterator[None]:
+    """Write down when Avito was asked, and what failed; a pause that it asks for is no failure."""
+    found = {"webhook_error_code": "", "webhook_error_detail": ""}
     try:
         yield
-    except avito.AvitoError as error:
-        error.message = masked(error.message)
+    except avito.RateLimited:
+        found = {}
         raise
+    except (avito.AvitoError, AccountUnusable) as error:
+        found = {"webhook_error_code": code_of(error), "webhook_error_detail": masked(text_of(error))[:500]}
+        raise
+    finally:
+        Account.objects.filter(pk=account.pk).update(webhook_checked_at=timezone.now(), **found)
 
 
-def _is_ours(address: str) -> bool:
-    ours = f"{settings.PUBLIC_URL}{PATH}"
-    return address == ours or address.startswith(f"{ours}/")
-
-
-def _remember(account: Account, accounts: QuerySet[Account]) -> bool:
-    """Write down that the account is subscribed, if it is one of these."""
-    changed = accounts.filter(pk=account.pk).update(
-        webhook_fingerprint=fingerprint(), webhook_subscribed_at=timezone.now()
-    )
-    if changed:
+def _bring_about(account: Account, *, is_there: bool) -> None:
+    """The present address is subscribed and the row says so, unless a person has taken it off meanwhile."""
+    has_vanished = is_subscribed(account)
+    if has_vanished:
+        log.warning("webhook_vanished", account_id=account.pk)
+    try:
+        services.identify(account)
+        if not is_there:
+            _subscribe(account)
+    except avito.RateLimited:
+        raise
+    except (avito.AvitoError, AccountUnusable):
+        if has_vanished and _still_subscribed(account).update(webhook_fingerprint=""):  # so it is tried more often
+            news.webhook_lost(account)
+        raise
+    mine, now = Account.objects.filter(pk=account.pk), timezone.now()
+    if has_vanished and _still_subscribed(account).update(webhook_subscribed_at=now):
+        news.webhook_restored(account)
+    elif mine.exclude(webhook_fingerprint=OFF).update(webhook_fingerprint=fingerprint(), webhook_subscribed_at=now):
         news.webhook_is_back(account)
         log.info("webhook_subscribed", account_id=account.pk)
-    return bool(changed)
+    else:
+        _unsubscribe(account, url())
 
 
 def _still_subscribed(account: Account) -> QuerySet[Account]:
-    """The row as the check has found it: of two checks at once one tells people, and none undoes a person's wish."""
+    """The row as the look has found it: of two looks at once one tells people, and none undoes a person's wish."""
     return Account.objects.filter(
         pk=account.pk,
         webhook_fingerprint=account.webhook_fingerprint,
         webhook_subscribed_at=account.webhook_subscribed_at,
     )
+
+
+# At Avito
+
+
+def _ask(account: Account, use: Callable[[avito.Client], T]) -> T:
+    """`services.call`, whose failures hold no key: Avito may repeat an address when it complains of it."""
+    try:
+        return services.call(account, use)
+    except avito.AvitoError as error:
+        error.message = masked(error.message)
+        error.args = (error.message,)
+        raise
+
+
+def _known(account: Account) -> tuple[Subscription, ...]:
+    return _ask(account, lambda client: client.messenger.subscriptions())
+
+
+def _subscribe(account: Account) -> None:
+    address = url()
+    try:
+        _ask(account, lambda client: client.messenger.subscribe(address))
+    except avito.Invalid as error:
+        if error.status != 409:  # Avito's word for an address that it knows already
+            raise
+
+
+def _unsubscribe(account: Account, address: str) -> None:
+    _ask(account, lambda client: client.messenger.unsubscribe(address))
+
+
+def _tidy(account: Account, old: str) -> None:
+    """Take an address off that is of no use; the next look tries again."""
+    try:
+        _unsubscribe(account, old)
+    except (avito.AvitoError, AccountUnusable) as error:
+        log.warning("old_webhook_stays", account_id=account.pk, error=type(error).__name__)
+
+
+# Spellings of an address
+
+
+class Place(NamedTuple):
+    """What two spellings of one address have in common."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    query: str
+
+
+def _place(address: str) -> Place:
+    """What is no address is a place of its own."""
+    try:
+        parts = urlsplit(address)
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return Place("", address, None, "", "")
+    return Place(parts.scheme, host, port, unquote(parts.path).rstrip("/"), parts.query)
+
+
+def _present(known: Iterable[str]) -> str | None:
+    """The present address among these, as Avito spells it."""
+    spellings = [address for address in known if _place(address) == _place(url())]
+    return url() if url() in spellings else min(spellings, default=None)
+
+
+def _is_ours(address: str) -> bool:
+    """Would a delivery to it come to our handler?"""
+    place = _place(address)
+    roots = (_place(settings.PUBLIC_URL + path) for path in PATHS)
+    return any(place[:3] == root[:3] and f"{place.path}/".startswith(f"{root.path}/") for root in roots)

@@ -208,7 +208,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60},
     },
-    "check-webhooks": {  # each account once an hour, in the minute that is its own
+    "check-webhooks": {
         "task": "avito_accounts.tasks.check_webhooks",
         "schedule": crontab(),
         "options": {"expires": 60},

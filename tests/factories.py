@@ -9,8 +9,8 @@ from django.utils import timezone
 
 import avito
 from api.roles import PERMISSIONS, Role, set_role
-from avito_accounts import tokens
-from avito_accounts.models import Account, Authorization, Proxy
+from avito_accounts import jobs, tasks, tokens
+from avito_accounts.models import Account, Authorization, Job, Proxy
 from chats.models import Chat, Message
 
 _numbers = itertools.count(1)
@@ -71,3 +71,9 @@ def make_message(chat: Chat, **fields: Any) -> Message:
         "created_at": timezone.now(),
     }
     return Message.objects.create(chat=chat, **{**values, **fields})
+
+
+def look_after_webhook(account_id: int) -> None:
+    """As a worker does it, now."""
+    jobs.queue(Job.Kind.SUBSCRIBE, Account.objects.filter(pk=account_id))
+    tasks.work_jobs()

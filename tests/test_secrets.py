@@ -14,7 +14,6 @@ from django.conf import LazySettings
 from django.db import connection
 from django.test import Client
 
-from avito_accounts import tasks
 from avito_accounts.models import Account, Authorization
 from avito_accounts.views import BROWSER_COOKIE
 from chats import tasks as chat_tasks
@@ -22,7 +21,7 @@ from chats.models import Chat, Message
 from config.celery import app as celery
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
-from tests.factories import make_user
+from tests.factories import look_after_webhook, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox
 
 CLIENT_SECRET = "anna-sécret +/ of the application"
@@ -198,7 +197,7 @@ def test_no_secret_is_stored_said_or_queued(
     assert said("renewed", owner.get(messenger)).status_code == 200
     second = Authorization.objects.get()
     secrets.update({"second access token": second.access_token, "second refresh token": second.refresh_token})
-    tasks.subscribe_webhook(account_id)
+    look_after_webhook(account_id)
     webhook = f"/api/v1/webhooks/avito/{WEBHOOK_KEY}"
     event = {"event": "message.new", "chat_id": chat_id, "user_id": ANNA, "message": {"id": "m", "text": "Ау"}}
     assert said("webhook", Api(product).post(webhook, event)).status_code == 200

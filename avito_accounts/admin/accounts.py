@@ -1,5 +1,6 @@
 """Accounts in the back office: the list that answers at a glance, the page of each, and what can be done with them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -109,14 +110,17 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     change_form_outer_before_template = "avito_accounts/account_overview.html"
     ordering = (PROBLEMS_FIRST.asc(), "name")
     autocomplete_fields = ("proxy",)
-    readonly_fields = ("authorization_state", "proxy_address", "webhook_subscribed_at", "created_at", "updated_at")
-    actions_list = ("check_all", "sync_all")
-    actions_detail = ("connect", "check_now", "sync_now", {"title": _("More"), "items": ["renew_tokens"]})
+    readonly_fields = ("authorization_state", "proxy_address", "created_at", "updated_at")
+    actions_list = ("check_all", "sync_all", "subscribe_all")
+    actions_detail = (
+        *("connect", "check_now", "sync_now"),
+        {"title": _("More"), "items": ["subscribe", "unsubscribe", "renew_tokens"]},
+    )
     actions = ("check_selected", "sync_selected", "renew_tokens_of_selected", "subscribe_selected")
     fieldsets = (
         (None, {"fields": (("name", "avito_user_id"), "proxy", "proxy_address")}),
         (_("Eternal online"), {"fields": (("eternal_online_enabled", "online_keep_alive_interval"),)}),
-        (_("Connection"), {"fields": ("authorization_state", "webhook_subscribed_at")}),
+        (_("Connection"), {"fields": ("authorization_state",)}),
         (
             _("The account's own application (optional)"),
             {"fields": ("new_client_id", "new_client_secret", "forget_keys"), "classes": ("collapse",)},
@@ -302,6 +306,29 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         self._tell(request, account, _renew(account))
         return self._back_to(account)
 
+    @action(description=_("Subscribe the webhook"), url_path="subscribe", permissions=["change"], icon="webhook")
+    @asks_first
+    def subscribe(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        told = _("%(name)s: Avito delivers messages here.")
+        return self._change_webhook(request, object_id, webhooks.subscribe, told)
+
+    @action(description=_("Take the webhook off"), url_path="unsubscribe", permissions=["change"], icon="link_off")
+    @asks_first
+    def unsubscribe(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        told = _("%(name)s: Avito no longer delivers messages here.")
+        return self._change_webhook(request, object_id, webhooks.unsubscribe, told)
+
+    def _change_webhook(
+        self, request: HttpRequest, object_id: str, change: Callable[[Account], None], told: Any
+    ) -> HttpResponse:
+        account = self._account(request, object_id)
+        try:
+            change(account)
+            messages.success(request, told % {"name": account})
+        except (avito.AvitoError, AccountUnusable) as error:
+            messages.error(request, f"{account}: {words(code_of(error), text_of(error))}")
+        return self._back_to(account)
+
     # With many accounts
 
     @action(description=_("Check all"), url_path="check-all", permissions=["change"], icon="network_check")
@@ -313,6 +340,16 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
     @asks_first(text=_("Workers read the figures of every account. A page shows how far they are."))
     def sync_all(self, request: HttpRequest) -> HttpResponse:
         return self._start(request, Run.Kind.SYNC)
+
+    @action(description=_("Subscribe all"), url_path="subscribe-all", permissions=["change"], icon="webhook")
+    @asks_first(
+        text=_(
+            "Workers subscribe the webhook of every account, also where a person has taken it off. "
+            "A page shows how far they are."
+        )
+    )
+    def subscribe_all(self, request: HttpRequest) -> HttpResponse:
+        return self._start(request, Run.Kind.SUBSCRIBE)
 
     @admin.action(description=_("Check now"), permissions=["change"])
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse:
@@ -328,27 +365,17 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     @admin.action(description=_("Renew tokens"), permissions=["change"])
     def renew_tokens_of_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        accounts = self._first_of(request, queryset)
-        for account, error in zip(accounts, shown.in_parallel(_renew, accounts), strict=True):
-            self._tell(request, account, error)
-
-    @admin.action(description=_("Subscribe the webhook"), permissions=["change"])
-    def subscribe_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        accounts = self._first_of(request, queryset)
-        for account, error in zip(accounts, shown.in_parallel(_subscribe, accounts), strict=True):
-            if error is None:
-                messages.success(request, _("%(name)s: Avito delivers messages here.") % {"name": account})
-            else:
-                told = {"name": account, "reason": words(code_of(error), text_of(error))}
-                messages.error(request, _("%(name)s: the webhook was not subscribed. %(reason)s") % told)
-
-    def _first_of(self, request: HttpRequest, queryset: QuerySet[Account]) -> list[Account]:
         accounts = list(queryset[: RENEWED_AT_ONCE + 1])
         if len(accounts) > RENEWED_AT_ONCE:
             accounts.pop()
             text = _("Only the first %(count)s were taken. Choose the others next.")
             messages.warning(request, text % {"count": RENEWED_AT_ONCE})
-        return accounts
+        for account, error in zip(accounts, shown.in_parallel(_renew, accounts), strict=True):
+            self._tell(request, account, error)
+
+    @admin.action(description=_("Subscribe the webhook"), permissions=["change"])
+    def subscribe_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse:
+        return self._start(request, Run.Kind.SUBSCRIBE, queryset)
 
     def _tell(self, request: HttpRequest, account: Account, error: Exception | None) -> None:
         if error is None:
@@ -379,14 +406,6 @@ def _renew(account: Account) -> Exception | None:
     try:
         with tokens.asking_together(account.pk) as asked_at:
             tokens.renew(account, asked_at=asked_at)
-    except (avito.AvitoError, AccountUnusable) as error:
-        return error
-    return None
-
-
-def _subscribe(account: Account) -> Exception | None:
-    try:
-        webhooks.subscribe(account)
     except (avito.AvitoError, AccountUnusable) as error:
         return error
     return None

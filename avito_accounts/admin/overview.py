@@ -15,7 +15,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from avito_accounts import statistics
+from avito_accounts import statistics, webhooks
 from avito_accounts.admin import shown
 from avito_accounts.api import error_of, proxy_error_of
 from avito_accounts.errors import words
@@ -89,7 +89,7 @@ def of(account: Account, wanted_days: str, *, may_change: bool) -> Overview:
     found = plots(account, days)
     return Overview(
         problems=problems(account, may_change=may_change),
-        cards=cards(account),
+        cards=cards(account, may_change=may_change),
         plots=found,
         advice="" if found else advice(account),
         days=days,
@@ -130,6 +130,11 @@ def problems(account: Account, *, may_change: bool) -> list[Problem]:
     if online_error and account.eternal_online_enabled:
         text = _("Eternal online does not work. %(reason)s") % {"reason": online_error["detail"]}
         found.append(Problem(text, online_href(account), _("Signs of life")))
+    webhook_error = error_of(account.webhook_error_code, account.webhook_error_detail)
+    is_told = account.webhook_error_code == account.connection_error_code
+    if webhook_error and not is_told and webhook_state(account) in ("lost", "never"):
+        text = _("Avito does not deliver messages here. %(reason)s") % {"reason": webhook_error["detail"]}
+        found.append(Problem(text, *((webhook_href(account), _("Subscribe the webhook")) if may_change else ())))
     if account.sync_failures:
         parts = "; ".join(failed_parts(account))
         found.append(Problem(_("Not all figures could be read: %(parts)s") % {"parts": parts}))
@@ -147,7 +152,7 @@ def advice(account: Account) -> str:
     return _("There are no figures yet. Connect the account to Avito; they are then read by themselves.")
 
 
-def cards(account: Account) -> list[Card]:
+def cards(account: Account, *, may_change: bool) -> list[Card]:
     proxy = account.proxy
     return [
         Card(_("Connection"), shown.connection_label(account), _checked(account.connection_checked_at)),
@@ -160,6 +165,7 @@ def cards(account: Account) -> list[Card]:
             capfirst(_("contacts today")), shown.number(account.contacts_of_today), _in_30_days(account.contacts_count)
         ),
         Card(capfirst(_("figures read")), shown.ago(account.last_sync_at), read_in_part(account)),
+        Card(_("Webhook"), webhook_label(account), webhook_note(account, may_change=may_change)),
     ]
 
 
@@ -216,6 +222,42 @@ def online_note(account: Account) -> SafeString | str:
 
 def online_href(account: Account) -> str:
     return reverse("admin:messenger_presence_change", args=[account.pk])
+
+
+WEBHOOK_STATES: dict[str, tuple[str, Any]] = {
+    "subscribed": ("success", gettext_lazy("subscribed")),
+    "off": ("default", gettext_lazy("taken off")),
+    "lost": ("danger", gettext_lazy("lost")),
+    "never": ("info", gettext_lazy("not subscribed")),
+}
+
+
+def webhook_state(account: Account) -> str:
+    """One of WEBHOOK_STATES. "lost": vanished at Avito, and could not be restored yet."""
+    if webhooks.is_subscribed(account):
+        return "subscribed"
+    if account.webhook_fingerprint == webhooks.OFF:
+        return "off"
+    return "lost" if account.webhook_subscribed_at and not account.webhook_fingerprint else "never"
+
+
+def webhook_label(account: Account) -> str:
+    return shown.label(*WEBHOOK_STATES[webhook_state(account)])
+
+
+def webhook_note(account: Account, *, may_change: bool) -> SafeString | str:
+    """Since when, or what to do; and when Avito was last asked."""
+    state, checked = webhook_state(account), _checked(account.webhook_checked_at)
+    if state == "subscribed":
+        return format_html("{} {} · {}", _("subscribed"), shown.ago(account.webhook_subscribed_at), checked)
+    if state == "off":
+        return shown.link(webhook_href(account), _("subscribe")) if may_change else ""
+    is_tried = webhooks.to_subscribe().filter(pk=account.pk).exists()
+    return format_html("{} {}", _("tried again by itself") if is_tried else "", checked)
+
+
+def webhook_href(account: Account) -> str:
+    return reverse("admin:avito_accounts_account_subscribe", args=[account.pk])
 
 
 # Over time

@@ -95,6 +95,8 @@ def progress_of(run: Any) -> dict[str, Any]:
 def reason_of(job: Job) -> str:
     """Why a job failed; the account still knows the details if nothing has happened to it since."""
     account = job.account
-    return words(
-        job.error_code, account.connection_error_detail if account.connection_error_code == job.error_code else ""
-    )
+    if job.kind == Job.Kind.SUBSCRIBE:
+        code, text = account.webhook_error_code, account.webhook_error_detail
+    else:
+        code, text = account.connection_error_code, account.connection_error_detail
+    return words(job.error_code, text if code == job.error_code else "")

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from avito_accounts import jobs, statistics
+from avito_accounts import jobs, statistics, tasks
 from avito_accounts.models import Account, DailyStats, Job, Proxy, Run, moscow_today
 from tests.conftest import Api
 from tests.factories import authorize, make_account, make_proxy, make_user
@@ -167,7 +167,9 @@ def test_a_selection_becomes_a_run_of_just_these_accounts(boss: Client) -> None:
     assert list(Run.objects.values_list("kind", flat=True)) == ["sync", "check"]
 
 
-@pytest.mark.parametrize(("path", "kind"), [("check-all/", "check"), ("sync-all/", "sync")])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("check-all/", "check"), ("sync-all/", "sync"), ("subscribe-all/", "subscribe")]
+)
 def test_work_on_all_accounts_asks_first_and_is_followed_on_a_page(boss: Client, path: str, kind: str) -> None:
     make_account()
     assert f'action="{ACCOUNTS}"' not in text_of(boss.get(ACCOUNTS))
@@ -222,14 +224,23 @@ def test_tokens_of_a_selection_are_renewed_side_by_side(product: str, anna: Acco
     assert "The tokens were renewed by hand." in text_of(boss.get(CHANGES))
 
 
-def test_webhooks_of_a_selection_are_subscribed(product: str, anna: Account, avito_sandbox: Sandbox) -> None:
-    boss, other = signed_in("boss", "admin"), make_account(name="Без токенов")
+def test_webhooks_of_a_selection_are_subscribed_and_failures_have_their_cause(
+    boss: Client, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    other, third = make_account(name="Без токенов"), make_account()
+    avito_sandbox.fault("status", "v3/webhook$", status=400, body='{"error": {"code": 400, "message": "Не нравится"}}')
     chosen = {"action": "subscribe_selected", "_selected_action": [anna.pk, other.pk]}
-    page = text_of(boss.post(ACCOUNTS, chosen, follow=True))
-    assert "Анна: Avito delivers messages here." in page
-    assert "Без токенов: the webhook was not subscribed. The account is not connected to Avito." in page
-    seller = next(one for one in avito_sandbox.control("GET", "/sellers") if one["id"] == ANNA)
-    assert len(seller["webhooks"]) == 1
+    answer = boss.post(ACCOUNTS, chosen)
+    run = Run.objects.get()
+    assert answer["Location"] == page_of(run)
+    assert not run.jobs.filter(account=third).exists()
+    tasks.work_jobs()
+    page = text_of(boss.get(page_of(run)))
+    for shown in ("2 of 2", "failed: 2", "Не нравится", "Без токенов", "The account is not connected to Avito."):
+        assert shown in page
+    (problem,) = problems(boss, anna)
+    assert "Не нравится" in problem
+    assert f"{ACCOUNTS}{anna.pk}/subscribe/" in problem
 
 
 # The page of an account
@@ -292,6 +303,34 @@ def test_a_problem_stands_on_top_in_words_with_its_remedy(boss: Client) -> None:
     assert "Token expired" in expired
     assert f"{ACCOUNTS}{lost.pk}/connect/" in expired
     assert problems(boss, make_account()) == []
+
+
+def test_the_page_says_how_the_webhook_stands_and_subscribes_it(
+    boss: Client, anna: Account, avito_sandbox: Sandbox
+) -> None:
+    def card() -> str:
+        page = text_of(boss.get(page_of(anna)))
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.split("Webhook</p>")[1].split("</div>")[0]))
+
+    def press(button: str) -> str:
+        assert boss.get(f"{ACCOUNTS}{anna.pk}/{button}/").status_code == 200, "asks first"
+        return text_of(boss.post(f"{ACCOUNTS}{anna.pk}/{button}/", follow=True))
+
+    assert "not subscribed tried again by itself" in card()
+    assert "Анна: Avito delivers messages here." in press("subscribe")
+    assert "subscribed subscribed just now · checked just now" in card()
+    assert "Анна: Avito no longer delivers messages here." in press("unsubscribe")
+    assert "taken off subscribe" in card()
+    press("subscribe")
+    [url] = next(seller for seller in avito_sandbox.control("GET", "/sellers") if seller["id"] == ANNA)["webhooks"]
+    headers = {"Authorization": f"Bearer {anna.authorization.access_token}"}
+    avito_sandbox.call("POST", "/messenger/v1/webhook/unsubscribe", json={"url": url}, headers=headers)
+    avito_sandbox.fault("status", "v3/webhook$", status=500)
+    assert "Avito is not available" in press("subscribe")
+    assert "lost tried again by itself checked just now" in card()
+    (problem,) = problems(boss, anna)
+    assert "Avito does not deliver messages here. Avito is not available" in problem
+    assert "не доставляет" in russian(boss, page_of(anna))
 
 
 def test_the_button_says_whether_to_connect_or_to_connect_again(boss: Client) -> None:
@@ -533,13 +572,18 @@ def test_who_may_only_look_sees_accounts_and_runs_but_no_buttons_logins_or_secre
         assert not [
             x for x in ("secret-login", PASSWORD, "id-of-anna", "s3cret-of-anna", 'type="password"') if x in page
         ]
-        assert not re.search(r"/(connect|check-now|sync-now|renew-tokens|check-all|sync-all)/", page)
+        assert not re.search(
+            r"/(connect|check-now|sync-now|renew-tokens|(un)?subscribe|check-all|sync-all|subscribe-all)/", page
+        )
     assert "proxy.example.com:9" in text_of(reader.get(page_of(account)))
     assert "/admin/avito_accounts/proxy/" not in text_of(reader.get(ACCOUNTS))
     refused = [
         *(reader.get(path) for path in (PROXIES, page_of(proxy), CHANGES, f"{PROXIES}{proxy.pk}/history/")),
-        *(reader.post(f"{ACCOUNTS}{path}/") for path in ("check-all", "sync-all")),
-        *(reader.post(f"{ACCOUNTS}{account.pk}/{path}/") for path in ("check-now", "sync-now", "renew-tokens")),
+        *(reader.post(f"{ACCOUNTS}{path}/") for path in ("check-all", "sync-all", "subscribe-all")),
+        *(
+            reader.post(f"{ACCOUNTS}{account.pk}/{path}/")
+            for path in ("check-now", "sync-now", "renew-tokens", "subscribe", "unsubscribe")
+        ),
         reader.post(f"{PROXIES}{proxy.pk}/check-now/"),
         reader.get(f"{ACCOUNTS}{account.pk}/connect/"),
     ]

@@ -73,6 +73,28 @@ def test_figures_of_all_accounts_are_read_by_workers(owner: Api, avito_sandbox: 
     assert list(Run.objects.values_list("started_by__username", flat=True)) == ["owner"]
 
 
+def test_webhooks_of_all_accounts_are_subscribed_by_workers_also_where_a_person_has_taken_them_off(
+    owner: Api, avito_sandbox: Sandbox
+) -> None:
+    def subscribed() -> list[bool]:
+        return [bool(seller["webhooks"]) for seller in avito_sandbox.control("GET", "/sellers")[-3:]]
+
+    _one, taken_off, other = sellers(avito_sandbox, 3)
+    make_account(name="Never connected")
+    webhook = "/api/v1/messenger/accounts/{}/webhook"
+    owner.delete(webhook.format(taken_off.pk))
+    answer = owner.post(f"{ACCOUNTS}/subscribe-all")
+    assert (answer.status_code, answer.json()) == (202, {"queued": 4})
+    owner.delete(webhook.format(other.pk))  # who says so later is heard
+    lanes(2)
+    ended = run(owner)
+    assert (ended["kind"], ended["total"], ended["done"], ended["failed"]) == ("subscribe", 4, 4, 1)
+    assert subscribed() == [True, True, False]
+    tasks.check_webhooks()
+    tasks.subscribe_webhooks()
+    assert not Job.objects.filter(run=None).exists()
+
+
 def test_with_no_account_there_is_nothing_to_do(owner: Api) -> None:
     assert owner.post(f"{ACCOUNTS}/check-all").json() == {"queued": 0}
     assert run(owner)["finishedAt"] is not None
@@ -243,8 +265,9 @@ def test_the_night_reads_every_account_that_can_be_read(anna: Account, avito_san
 
 def test_a_new_connection_is_read_soon(owner: Api, product: str) -> None:
     owner.post(ACCOUNTS, {"name": "Анна", "clientId": "anna-client", "clientSecret": "anna-secret"})
-    assert list(Job.objects.values_list("kind", flat=True)) == ["sync"]
+    assert list(Job.objects.values_list("kind", flat=True)) == ["subscribe", "sync"]
     lanes(1)
+    assert Account.objects.get().webhook_subscribed_at is not None
     assert Account.objects.get().ads_count is None  # first the person who has connected it
     Job.objects.update(due_at=timezone.now())
     lanes(1)

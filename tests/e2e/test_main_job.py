@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import LazySettings
 from rest_framework_simplejwt.tokens import AccessToken
 
-from avito_accounts import tasks
+from avito_accounts import webhooks
 from avito_accounts.models import Account
 from chats.models import Chat, Message, WebhookEvent
 from tests.conftest import Api
@@ -94,7 +94,7 @@ def test_nothing_is_lost_and_nothing_doubled_while_everything_breaks(
 ) -> None:
     settings.AVITO_API_BASE_URL, settings.PUBLIC_URL = avito_sandbox.base, running.base
     story = Story(running, avito_sandbox)
-    tasks.subscribe_webhook(story.account.pk)
+    webhooks.subscribe(story.account)
 
     story.buyer_writes(6)
     wait_for(lambda: story.shown() == Counter(story.asked), 5)
