@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-import phonenumbers
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -21,8 +20,9 @@ from avito_accounts import news
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable
 from avito_accounts.models import Account
-from chats import tasks
+from chats import cities, tasks
 from chats.models import CatchUp, Chat, Message
+from chats.phones import phone_in as phone_in
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -72,9 +72,9 @@ def chat_for(*, avito_id: str, user_id: int, account: Account | None) -> Chat:
 
 
 def describe(chat: Chat, **known: Any) -> None:
-    """Fill in what we have learnt about a chat; empty news changes nothing. Does not save."""
+    """Fill in what we have learnt about a chat: nothing empty, and not over what a person entered. Does not save."""
     for name, value in known.items():
-        if value:
+        if value and name not in chat.entered:
             setattr(chat, name, value)
 
 
@@ -137,8 +137,9 @@ def _show(chat: Chat, message: Message) -> None:
     inbound = message.direction == Message.Direction.INBOUND
     if inbound and message.read_at is None:
         chat.unread_count += 1
+        chat.status = Chat.Status.ACTIVE  # whoever put it away has not read this
     if inbound and not chat.phone:
-        chat.phone = phone_in(message.text)
+        describe(chat, phone=phone_in(message.text))
     # By Avito's time and then by id, never by arrival: any order of arrival ends in the same state.
     newest = chat.last_message
     if newest is None or (newest.created_at, newest.avito_id or "~") <= (message.created_at, message.avito_id or "~"):
@@ -281,15 +282,6 @@ def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
     Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
 
 
-def phone_in(text: str) -> str:
-    """The first phone number in a client's words, as E.164; "" without one."""
-    if sum(character.isdigit() for character in text) < 10:
-        return ""
-    for match in phonenumbers.PhoneNumberMatcher(text[:2000], "RU"):
-        return phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)
-    return ""
-
-
 def want_sync(chat: Chat) -> None:
     """Have the chat read at Avito soon. Saves it."""
     if chat.account_id is not None and chat.sync_due_at is None:
@@ -320,6 +312,7 @@ def sync_chat(chat: Chat) -> None:
         log.warning("chat_sync_failed", chat_id=chat.pk, error=type(error).__name__)
     else:
         mine.update(sync_due_at=None if was_read else now + UNPAID_PAUSE, sync_failures=0)
+        accounts.try_quietly(cities.find, chat.account)
 
 
 def read_chat(chat: Chat) -> bool:
@@ -369,9 +362,11 @@ def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tup
         kind = info.id.partition("-")[0]
         describe(chat, avito_updated_at=info.updated_at, chat_type=kind if kind in CHAT_TYPES else "")
         if buyer is not None and not chat.name:
-            chat.name = buyer.name[:255]
+            describe(chat, name=buyer.name[:255])
         if info.item is not None:
             describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
+            if not chat.city:
+                describe(chat, city=cities.known(info.item.id))
         chat.save()
         store_messages(account, info.id, messages)
     return chat
