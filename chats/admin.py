@@ -19,7 +19,7 @@ from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
 from avito_accounts.errors import AccountUnusable
 from chats import inbox, replies
-from chats.models import Chat, Message, WebhookEvent
+from chats.models import CannedReply, Chat, Message, WebhookEvent
 
 SHOWN_MESSAGES = 50
 DELIVERY_COLOURS = {
@@ -53,8 +53,8 @@ class ChatAdmin(RoleModelAdmin):
 
     to_see = "chats.use"
     list_display = ("client", "account", "item_title", "status", "unread_count", "last_text", "last_at")
-    list_filter = (UnreadFilter, "status", "account")
-    search_fields = ("name", "phone", "item_title", "avito_id")
+    list_filter = (UnreadFilter, "status", "account", "assignee")
+    search_fields = ("name", "phone", "item_title", "avito_id__exact")  # each has its index
     list_select_related = ("account", "last_message")
     ordering = ("-activity_at", "-id")
     change_form_outer_after_template = "chats/conversation.html"
@@ -62,6 +62,7 @@ class ChatAdmin(RoleModelAdmin):
         ("name", "phone"),
         ("city", "account"),
         ("status", "chat_type"),
+        ("assignee", "tags"),
         "item_title",
         "item_link",
         "avito_id",
@@ -159,6 +160,19 @@ class MessageAdmin(RoleModelAdmin):
         count = sum(replies.retry(message) for message in queryset[:200])
         text = ngettext("%(count)d message is queued again.", "%(count)d messages are queued again.", count)
         messages.info(request, text % {"count": count})
+
+
+@admin.register(CannedReply)
+class CannedReplyAdmin(RoleModelAdmin):
+    """Answers that are written once. Operators write their own by the API."""
+
+    to_see = "chats.use"
+    to_change = "accounts.manage"
+    list_display = ("title", "text", "owner")
+    list_select_related = ("owner",)
+    search_fields = ("title", "text")
+    ordering = ("title",)
+    fields = ("title", "text", "owner")
 
 
 @admin.register(WebhookEvent)

@@ -1,26 +1,35 @@
 """`/avito/chats`: stored conversations."""
 
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Any, Final
 
 import django_filters
+from django import forms
+from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.http import Http404
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.pages import KeysetPages
+from api.pages import PAGE_SIZE_MAX, Compared, KeysetPages, Position
+from api.roles import role_of
 from api.serializers import ModelSerializer, Serializer
 from avito.messenger import TEXT_MAX
-from avito_accounts.models import BIGINT_MAX
-from chats import replies, services
-from chats.models import Chat, Message
+from avito_accounts.models import BIGINT_MAX, Account
+from chats import canned, desk, phones, replies, search, services
+from chats.models import AVITO_ID_MAX, TAG_LENGTH_MAX, CannedReply, Chat, Message
 
 MESSAGES_IN_DETAIL = 50
+TAGS_MAX = 20
+CANNED_MAX = 500
+ORDERS: Final = {"lastMessageAt": ("activity_at", "id"), "updatedAt": ("updated_at", "id"), "createdAt": ("id",)}
+"""What the list may be ordered by. Ids grow as chats are made."""
 # What goes on inside is one word more than what the outside has to know.
 SHOWN_STATUS = {Message.DeliveryStatus.SENDING: Message.DeliveryStatus.QUEUED}
 
@@ -111,6 +120,35 @@ class ChatDetailSerializer(ChatSerializer):
         return MessageSerializer(reversed(newest), many=True).data
 
 
+class CannedReplySerializer(ModelSerializer):
+    """`{name}` in the text stands for the client's name, `{item}` for the item's title."""
+
+    is_shared = serializers.BooleanField(required=False)
+    text = serializers.CharField(max_length=TEXT_MAX, validators=[canned.validate])
+
+    class Meta:
+        model = CannedReply
+        fields = ("id", "title", "text", "is_shared", "created_at", "updated_at")
+
+
+class FilledReplySerializer(ModelSerializer):
+    """`isTooLong`: filled in, it is longer than Avito takes."""
+
+    text = serializers.SerializerMethodField()
+    is_too_long = serializers.SerializerMethodField()
+
+    class Meta:
+        model = CannedReply
+        fields = ("id", "title", "text", "is_too_long")
+
+    def get_text(self, reply: CannedReply) -> str:
+        chat = self.context["chat"]
+        return canned.fill(reply.text, name=chat.name, item=chat.item_title)
+
+    def get_is_too_long(self, reply: CannedReply) -> bool:
+        return len(self.get_text(reply)) > TEXT_MAX
+
+
 class TextSerializer(Serializer):
     text = serializers.CharField(max_length=TEXT_MAX)
 
@@ -119,48 +157,215 @@ class OkSerializer(Serializer):
     ok = serializers.BooleanField()
 
 
+class PhoneField(serializers.CharField):
+    """A phone number in any spelling, stored as E.164; null and "" for none."""
+
+    default_error_messages = {"phone": _("This is no phone number.")}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=50, allow_blank=True, allow_null=True, **kwargs)
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        written = super().run_validation(data)
+        if written and not phones.e164(written):
+            self.fail("phone")
+        return phones.e164(written) if written else ""
+
+
+class EnteredSerializer(Serializer):
+    """What people enter. Avito's news never overwrite a name, phone or city that a person has written or emptied."""
+
+    name = serializers.CharField(max_length=255, required=False, allow_blank=True, allow_null=True)
+    phone = PhoneField(required=False)
+    city = serializers.CharField(max_length=100, required=False, allow_blank=True, allow_null=True)
+    status = serializers.ChoiceField(choices=Chat.Status.choices, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {name: "" if value is None and name in desk.ENTERED else value for name, value in attrs.items()}
+
+
+class NewChatSerializer(EnteredSerializer):
+    chat_id = serializers.RegexField(r"^[^/]+\Z", source="avito_id", max_length=AVITO_ID_MAX)
+    account_id = serializers.IntegerField(
+        source="account", min_value=1, max_value=BIGINT_MAX, required=False, allow_null=True
+    )
+
+    def validate_accountId(self, value: int | None) -> Account | None:
+        account = Account.objects.filter(pk=value).first() if value else None
+        if value and account is None:
+            raise ValidationError(_("There is no such account."), code="does_not_exist")
+        return account
+
+
+class ChangedChatSerializer(EnteredSerializer):
+    """A missing field is kept. A new message of the client's makes a closed or archived chat active again."""
+
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=TAG_LENGTH_MAX), max_length=TAGS_MAX, required=False
+    )
+    assignee_id = serializers.IntegerField(
+        source="assignee", min_value=1, max_value=BIGINT_MAX, required=False, allow_null=True
+    )
+
+    def validate_tags(self, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
+
+    def validate_assigneeId(self, value: int | None) -> User | None:
+        user = desk.assignee(value) if value else None
+        if value and user is None:
+            raise ValidationError(
+                _("There is no such user, or chats are not the user's business."), code="does_not_exist"
+            )
+        return user
+
+
+class FlagField(forms.NullBooleanField):
+    """true or false; all else is an error, where Django would take it for no answer."""
+
+    widget = forms.TextInput
+    values = {"": None, "true": True, "1": True, "false": False, "0": False}
+
+    def clean(self, value: Any) -> bool | None:
+        if (text := str(value or "").lower()) not in self.values:
+            raise forms.ValidationError(_("Enter true or false."), code="invalid")
+        return self.values[text]
+
+
+class FlagFilter(django_filters.BooleanFilter):
+    field_class = FlagField
+
+
 class ChatFilter(django_filters.FilterSet):
+    """All of them together; unknown ones are ignored."""
+
+    status = django_filters.CharFilter(method="by_status", label=_("comma list of active, closed, archived"))
+    city = django_filters.CharFilter(method="by_city", max_length=100, label=_("the city, ignoring case"))
+    phone = django_filters.CharFilter(
+        method="by_phone", max_length=50, label=_("a phone in any spelling, or three digits of it in a row or more")
+    )
     accountId = django_filters.NumberFilter(
         field_name="account_id", min_value=1, max_value=BIGINT_MAX, decimal_places=0, label=_("account")
     )
-    status = django_filters.CharFilter(method="by_status", label=_("comma list of active, closed, archived"))
-    unread = django_filters.BooleanFilter(method="by_unread", label=_("with or without unread messages"))
-    search = django_filters.CharFilter(method="by_words", label=_("part of the client's name or the item's title"))
-    updatedAfter = django_filters.IsoDateTimeFilter(field_name="activity_at", lookup_expr="gt")
+    unread = FlagFilter(method="by_unread", label=_("with or without unread messages"))
+    assignee = django_filters.CharFilter(method="by_assignee", label=_("me, none or a user's id"))
+    tag = django_filters.CharFilter(method="by_tag", max_length=TAG_LENGTH_MAX, label=_("one of the chat's tags"))
+    search = django_filters.CharFilter(
+        method="untouched",
+        min_length=search.LENGTH_MIN,
+        max_length=search.LENGTH_MAX,
+        label=_(
+            "part of the client's name, of the item's title or of a message, ignoring case. Pages of a very common "
+            "word may be shorter than the limit: as long as there is a next one, it goes on."
+        ),
+    )
+    updatedAfter = django_filters.IsoDateTimeFilter(
+        field_name="updated_at", lookup_expr="gt", label=_("changed after this time, by updatedAt")
+    )
+    ordering = django_filters.ChoiceFilter(
+        method="untouched",
+        choices=[(sign + name, sign + name) for name in ORDERS for sign in ("-", "")],
+        label=_("by the last message's time, newest first, unless another order is asked for"),
+    )
 
     class Meta:
         model = Chat
         fields: tuple[str, ...] = ()
 
+    def untouched(self, queryset: QuerySet[Chat], name: str, value: Any) -> QuerySet[Chat]:
+        """What `ChatPages` sees to."""
+        return queryset
+
     def by_status(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
-        wanted = [part.strip() for part in value.split(",") if part.strip()]
+        wanted = statuses_in(value)
         if unknown := [part for part in wanted if part not in Chat.Status.values]:
             raise ValidationError({"status": [_("%(status)s is no status.") % {"status": unknown[0][:50]}]})
         return queryset.filter(status__in=wanted)
 
+    def by_city(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
+        return queryset.filter(city__iexact=value).exclude(city="")
+
+    def by_phone(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
+        if whole := phones.e164(value):
+            return queryset.filter(phone=whole)
+        parts = phones.parts(value)
+        if not parts:
+            raise ValidationError({"phone": [_("Enter three digits of the number or more.")]})
+        return queryset.filter(reduce(or_, (Q(phone__icontains=part) for part in parts)))
+
     def by_unread(self, queryset: QuerySet[Chat], name: str, value: bool) -> QuerySet[Chat]:
         return queryset.filter(unread_count__gt=0) if value else queryset.filter(unread_count=0)
 
-    def by_words(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
-        return queryset.filter(Q(name__icontains=value) | Q(item_title__icontains=value))
+    def by_assignee(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
+        if value == "none":
+            return queryset.filter(assignee=None)
+        if value == "me":
+            return queryset.filter(assignee=self.request.user)
+        if value.isascii() and value.isdigit() and len(value) < 19:
+            return queryset.filter(assignee=int(value))
+        raise ValidationError({"assignee": [_("Enter me, none or a user's id.")]})
+
+    def by_tag(self, queryset: QuerySet[Chat], name: str, value: str) -> QuerySet[Chat]:
+        return queryset.filter(tags__contains=[value])
 
 
-class NewestActivity(KeysetPages):
-    time_field = "activity_at"
+def statuses_in(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-class NewestMessages(KeysetPages):
-    time_field = "created_at"
+class ChatPages(KeysetPages):
+    """In the order that was asked for. Costs the same however rare or common what was asked for is."""
+
+    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+        ordering = request.query_params.get("ordering") or "-lastMessageAt"
+        self.key, self.ascending = ORDERS[ordering.removeprefix("-")], not ordering.startswith("-")
+        return super().paginate_queryset(queryset, request, view)
+
+    def rows(
+        self, queryset: QuerySet[Any], position: Position | None, *, backwards: bool
+    ) -> tuple[list[Any], Position | None]:
+        term, edge = self.request.query_params.get("search", "").strip(), None
+        if term and search.is_rare(term):
+            queryset = search.having(queryset, term)
+        elif term:
+            nearest = self._nearest(queryset, position, backwards=backwards, count=search.CHATS_AT_ONCE + 1)
+            ahead = list(nearest.values_list("messages_count", *self.key))
+            count = search.stretch(size for size, *_key in ahead)
+            if count < len(ahead):
+                edge = list(ahead[count - 1][1:])
+                queryset = queryset.filter(Compared(self.key, edge, "<=" if self.ascending != backwards else ">="))
+            queryset = search.look_through(queryset, term)
+        nearest = self._nearest(queryset, position, backwards=backwards, count=self.limit + 1)
+        return list(nearest.select_related("account", "last_message")), edge
+
+    def _nearest(
+        self, queryset: QuerySet[Any], position: Position | None, *, backwards: bool, count: int
+    ) -> QuerySet[Any]:
+        """The first rows behind `position`, found by their keys alone before anything is joined to them.
+
+        Of several statuses each is asked by itself: an index is in the order of the list for one.
+        """
+        statuses = statuses_in(self.request.query_params.get("status", ""))
+        each = (
+            [queryset.filter(status=status) for status in dict.fromkeys(statuses)] if len(statuses) > 1 else [queryset]
+        )
+        keys = [self.ordered(one, position, backwards=backwards).values("pk")[:count] for one in each]
+        found = Chat.objects.filter(pk__in=keys[0].union(*keys[1:], all=True) if len(keys) > 1 else keys[0])
+        return self.ordered(found, None, backwards=backwards)[:count]
+
+
+class ChatExists(APIException):
+    status_code, default_code = 409, "chat_exists"
+    default_detail = _("There is a chat with this id already.")
 
 
 @extend_schema_view(retrieve=extend_schema(responses=ChatDetailSerializer))
 class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Chat]):
     """Stored conversations, newest activity first."""
 
-    queryset = Chat.objects.select_related("account__authorization", "last_message")
+    queryset = Chat.objects.all()
     serializer_class = ChatSerializer
     filterset_class = ChatFilter
-    pagination_class = NewestActivity
+    pagination_class = ChatPages
     needs = "chats.use"
     lookup_field = "avito_id"
     lookup_url_kwarg = "chat_id"
@@ -171,7 +376,8 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         avito_id = self.kwargs["chat_id"]
         if "\0" in avito_id:
             raise Http404
-        found = self.get_queryset().filter(avito_id=avito_id).order_by("-activity_at", "-id").first()
+        chats = self.get_queryset().select_related("account__authorization", "last_message")
+        found = chats.filter(avito_id=avito_id).order_by("-activity_at", "-id").first()
         if found is None:
             raise Http404
         return found
@@ -180,8 +386,54 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         """One chat with its last 50 messages, oldest first."""
         return Response(ChatDetailSerializer(self.get_object()).data)
 
+    @extend_schema(request=NewChatSerializer, responses={201: ChatSerializer})
+    def create(self, request: Request) -> Response:
+        """Enter a chat by hand; with an account it is read at Avito soon. 409 `chat_exists` if it is there already."""
+        asked = NewChatSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        try:
+            chat = desk.create(**asked.validated_data)
+        except desk.ChatExists:
+            raise ChatExists from None
+        return Response(ChatSerializer(chat).data, status=201)
+
+    @extend_schema(request=ChangedChatSerializer, responses=ChatSerializer)
+    def update(self, request: Request, chat_id: str) -> Response:
+        """Correct, close, archive, reopen, tag or assign a chat. A missing field is kept.
+
+        Name, phone and city are the person's from then on, also when emptied: Avito's news no longer change them.
+        """
+        chat = self.get_object()
+        asked = ChangedChatSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        desk.change(chat, **asked.validated_data)
+        return Response(ChatSerializer(self.get_object()).data)
+
+    @extend_schema(request=ChangedChatSerializer, responses=ChatSerializer)
+    def partial_update(self, request: Request, chat_id: str) -> Response:
+        """As PUT."""
+        return self.update(request, chat_id)
+
+    @extend_schema(responses=ChatSerializer(many=True), filters=False)
+    @action(detail=False, url_path="by-phone/(?P<phone>[^/]+)", pagination_class=None, filter_backends=[])
+    def by_phone(self, request: Request, phone: str) -> Response:
+        """The chats with this phone, in any spelling, newest activity first; at most 200."""
+        number = phones.e164(phone.strip())
+        if not number:
+            raise ValidationError({"phone": [_("This is no phone number.")]})
+        chats = self.get_queryset().select_related("account", "last_message").filter(phone=number)
+        return Response(ChatSerializer(chats.order_by("-activity_at", "-id")[:PAGE_SIZE_MAX], many=True).data)
+
+    @extend_schema(responses=FilledReplySerializer(many=True), filters=False)
+    @action(detail=True, url_path="canned-replies", pagination_class=None, filter_backends=[])
+    def canned_replies(self, request: Request, chat_id: str) -> Response:
+        """The canned replies that the caller may use, filled in for this chat, by title."""
+        chat = self.get_object()
+        found = desk.canned_replies(request.user)[:CANNED_MAX]  # type: ignore[arg-type]
+        return Response(FilledReplySerializer(found, many=True, context={"chat": chat}).data)
+
     @extend_schema(responses=MessageSerializer(many=True), filters=False)
-    @action(detail=True, pagination_class=NewestMessages, filter_backends=[])
+    @action(detail=True, pagination_class=KeysetPages, filter_backends=[])
     def messages(self, request: Request, chat_id: str) -> Response:
         """The chat's messages, newest first."""
         page = self.paginate_queryset(self.get_object().messages.all())  # type: ignore[arg-type]
@@ -203,3 +455,42 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         """Mark everything in the chat as read, here and at Avito."""
         services.mark_read(self.get_object())
         return Response({"ok": True})
+
+
+class CannedReplyViewSet(viewsets.ModelViewSet[CannedReply]):
+    """Answers that are written once: shared by all, or one person's own.
+
+    Everybody writes their own; those that all share are written by admins and directors.
+    """
+
+    queryset = CannedReply.objects.none()
+    serializer_class = CannedReplySerializer
+    needs = "chats.use"
+    filter_backends = ()
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[CannedReply]:
+        return desk.canned_replies(self.request.user)  # type: ignore[arg-type]
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """A missing field is kept."""
+        return super().update(request, *args, **{**kwargs, "partial": True})
+
+    def perform_create(self, serializer: Any) -> None:
+        self._save(serializer, is_shared=False)
+
+    def perform_update(self, serializer: Any) -> None:
+        self._save(serializer, is_shared=serializer.instance.is_shared)
+
+    def perform_destroy(self, instance: CannedReply) -> None:
+        self._refuse_shared(instance.is_shared)
+        instance.delete()
+
+    def _save(self, serializer: Any, *, is_shared: bool) -> None:
+        wanted = serializer.validated_data.pop("is_shared", is_shared)
+        self._refuse_shared(is_shared or wanted)
+        serializer.save(owner=None if wanted else self.request.user)
+
+    def _refuse_shared(self, is_shared: bool) -> None:
+        if is_shared and role_of(self.request.user) == "operator":
+            raise PermissionDenied

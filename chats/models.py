@@ -4,16 +4,28 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import Count, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from avito.messenger import TEXT_MAX
 from avito_accounts.models import Account
-from chats import shown
+from chats import canned, shown
 
 AVITO_ID_MAX = 255
+TAG_LENGTH_MAX = 50
+
+
+def _newest_first() -> tuple[Any, ...]:
+    return F("activity_at").desc(), F("id").desc()
+
+
+def _searched(field: str, name: str) -> GinIndex:
+    """Serves `icontains` on the field: Django compares in upper case."""
+    return GinIndex(OpClass(Upper(field), name="gin_trgm_ops"), name=name)
 
 
 class ChatQuerySet(models.QuerySet["Chat"]):
@@ -31,7 +43,13 @@ class Chat(models.Model):
         ARCHIVED = "archived", _("archived")
 
     account = models.ForeignKey(
-        Account, on_delete=models.SET_NULL, null=True, blank=True, related_name="chats", verbose_name=_("account")
+        Account,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="chats",
+        verbose_name=_("account"),
+        db_index=False,
     )
     avito_user_id = models.BigIntegerField(
         default=0, help_text="Avito's number of the account, 0 when never known; stays when the account is deleted"
@@ -45,9 +63,24 @@ class Chat(models.Model):
     item_title = models.CharField(_("item title"), max_length=500, blank=True, default="")
     item_url = models.CharField(_("item link"), max_length=1000, blank=True, default="")
     chat_type = models.CharField(_("chat type"), max_length=20, blank=True, default="")
-    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True, verbose_name=_("tags"))
+    tags = ArrayField(models.CharField(max_length=TAG_LENGTH_MAX), default=list, blank=True, verbose_name=_("tags"))
     assignee = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("assignee")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("assignee"),
+        db_index=False,
+    )
+    entered = ArrayField(
+        models.CharField(max_length=5),
+        default=list,
+        blank=True,
+        db_default=Value([], output_field=ArrayField(models.CharField(max_length=5))),
+        help_text="which of name, phone and city a person has written or emptied: what Avito tells leaves them alone",
+    )
+    city_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="when the account's listings were last read for this chat's city"
     )
     last_message = models.ForeignKey("Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     last_message_at = models.DateTimeField(_("last message"), null=True, blank=True)
@@ -79,6 +112,25 @@ class Chat(models.Model):
             models.Index(fields=["account", "-activity_at", "-id"], name="chat_newest_of_account"),
             models.Index(fields=["sync_due_at"], condition=Q(sync_due_at__isnull=False), name="chat_sync_due"),
             models.Index(fields=["phone"], condition=~Q(phone=""), name="chat_by_phone"),
+            # For each filter the order of the list itself, so that no page sorts what it does not show.
+            models.Index(fields=["status", "-activity_at", "-id"], name="chat_newest_of_status"),
+            models.Index(fields=["assignee", "-activity_at", "-id"], name="chat_newest_of_assignee"),
+            # PostgreSQL does not take IS NULL for an equality: of nobody's chats it would sort all.
+            models.Index(fields=["-activity_at", "-id"], condition=Q(assignee=None), name="chat_newest_of_nobody"),
+            models.Index(fields=["-activity_at", "-id"], condition=Q(unread_count__gt=0), name="chat_newest_unread"),
+            models.Index(fields=["-activity_at", "-id"], condition=Q(unread_count=0), name="chat_newest_read"),
+            models.Index(Upper("city"), *_newest_first(), condition=~Q(city=""), name="chat_newest_of_city"),
+            models.Index(fields=["-updated_at", "-id"], name="chat_last_changed"),
+            models.Index(fields=["item_id"], condition=~Q(city=""), name="chat_city_of_item"),
+            models.Index(
+                fields=["account"],
+                condition=Q(city="", item_id__isnull=False, city_asked_at=None),
+                name="chat_without_city",
+            ),
+            GinIndex(fields=["tags"], name="chat_by_tag"),
+            _searched("name", "chat_by_name"),
+            _searched("item_title", "chat_by_item_title"),
+            _searched("phone", "chat_by_part_of_phone"),
         ]
 
     def __str__(self) -> str:
@@ -102,7 +154,9 @@ class Message(models.Model):
 
     UNSETTLED = (DeliveryStatus.QUEUED, DeliveryStatus.SENDING, DeliveryStatus.UNKNOWN)
 
-    chat = models.ForeignKey(Chat, on_delete=models.CASCADE, related_name="messages", verbose_name=_("chat"))
+    chat = models.ForeignKey(
+        Chat, on_delete=models.CASCADE, related_name="messages", verbose_name=_("chat"), db_index=False
+    )
     avito_user_id = models.BigIntegerField(default=0, help_text="the chat's own, so that ids are unique per account")
     avito_id = models.CharField(  # noqa: DJ001  NULLs are distinct, "" is not
         _("message id at Avito"), max_length=AVITO_ID_MAX, null=True, blank=True
@@ -148,6 +202,7 @@ class Message(models.Model):
                 condition=Q(delivery_status__in=("queued", "sending", "unknown")),
                 name="message_unsettled",
             ),
+            _searched("text", "message_by_text"),  # of a partial one, PostgreSQL would not use the statistics
         ]
 
     def __str__(self) -> str:
@@ -177,6 +232,35 @@ class CatchUpQuerySet(models.QuerySet["CatchUp"]):
         return self.annotate(chats_left=Coalesce(Subquery(count), 0))
 
 
+class CannedReply(models.Model):
+    """An answer that is written once: shared by all, or one person's own. Its placeholders: see `chats.canned`."""
+
+    title = models.CharField(_("title"), max_length=100)
+    text = models.TextField(_("text"), max_length=TEXT_MAX, validators=[canned.validate])
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("whose it is"),
+        help_text=_("Nobody's is shared by all."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("canned reply")
+        verbose_name_plural = _("canned replies")
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def is_shared(self) -> bool:
+        return self.owner_id is None
+
+
 class CatchUp(models.Model):
     """How far the chats of an account have been read: those it has had before, and webhooks that never came."""
 
@@ -190,6 +274,7 @@ class CatchUp(models.Model):
     )
     error_code = models.CharField(max_length=50, blank=True, default="", help_text="why the last run failed")
     error_detail = models.CharField(max_length=500, blank=True, default="")
+    cities_at = models.DateTimeField(null=True, help_text="when listings were last read for the cities of chats")
 
     objects = CatchUpQuerySet.as_manager()
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-import phonenumbers
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
@@ -25,8 +24,9 @@ from avito_accounts import news
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.models import Account
-from chats import bulk, tasks
+from chats import bulk, cities, tasks
 from chats.models import CatchUp, Chat, Message
+from chats.phones import phone_in as phone_in
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ def chats_for(wanted: Iterable[Wanted]) -> dict[Wanted, Chat]:
     property of the account that speaks in it.
     """
     wanted = list(dict.fromkeys(wanted))
-    _lock_ids({one.avito_id for one in wanted})
+    lock_ids({one.avito_id for one in wanted})
     rows = Chat.objects.select_for_update(of=("self",)).select_related("account", "last_message")
     by_id = defaultdict(list)
     for row in rows.filter(avito_id__in={one.avito_id for one in wanted}).order_by("id"):
@@ -95,7 +95,7 @@ def chats_for(wanted: Iterable[Wanted]) -> dict[Wanted, Chat]:
     return found
 
 
-def _lock_ids(avito_ids: set[str]) -> None:
+def lock_ids(avito_ids: set[str]) -> None:
     """Be the only one who looks up or makes chats with these ids until the transaction ends.
 
     Two deliveries of one message, of which one names no account, would otherwise not see each other's new chat. Locked
@@ -127,9 +127,9 @@ def _among(chats: Sequence[Chat], wanted: Wanted) -> Chat | None:
 
 
 def describe(chat: Chat, **known: Any) -> None:
-    """Fill in what we have learnt about a chat; empty news changes nothing. Does not save."""
+    """Fill in what we have learnt about a chat: nothing empty, and not over what a person entered. Does not save."""
     for name, value in known.items():
-        if value:
+        if value and name not in chat.entered:
             setattr(chat, name, value)
 
 
@@ -283,6 +283,7 @@ def _show(chat: Chat, message: Message) -> None:
     inbound = message.direction == Message.Direction.INBOUND
     if inbound and message.read_at is None:
         chat.unread_count += 1
+        chat.status = Chat.Status.ACTIVE  # whoever put it away has not read this
     _find_phone(chat, message)
     # By Avito's time and then by id, never by arrival: any order of arrival ends in the same state.
     newest = chat.last_message
@@ -328,7 +329,7 @@ def _reveal(chat: Chat, hidden: Message, seen: Seen) -> None:
 
 def _find_phone(chat: Chat, message: Message) -> None:
     if message.direction == Message.Direction.INBOUND and not chat.phone:
-        chat.phone = phone_in(message.text)
+        describe(chat, phone=phone_in(message.text))
 
 
 def save_chats(chats: Iterable[Chat]) -> None:
@@ -428,15 +429,6 @@ def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
     Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
 
 
-def phone_in(text: str) -> str:
-    """The first phone number in a client's words, as E.164; "" without one."""
-    if sum(character.isdigit() for character in text) < 10:
-        return ""
-    for match in phonenumbers.PhoneNumberMatcher(text[:2000], "RU"):
-        return phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)
-    return ""
-
-
 def want_sync(chat: Chat) -> None:
     """Have the chat read at Avito soon. Saves it."""
     wish_sync([chat])
@@ -482,6 +474,7 @@ def sync_chat(chat: Chat) -> None:
         log.warning("chat_sync_failed", chat_id=chat.pk, error=type(error).__name__)
     else:
         mine.update(sync_due_at=None if was_read else now + UNPAID_PAUSE, sync_failures=0)
+        accounts.try_quietly(cities.find, chat.account)
 
 
 def read_chat(chat: Chat) -> bool:
@@ -542,6 +535,8 @@ def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: Seq
         chat = chat_for(avito_id=info.id, user_id=user_id, account=account)
         _describe_as(chat, info)
         describe(chat, avito_updated_at=info.updated_at)
+        if info.item is not None and not chat.city:
+            describe(chat, city=cities.known(info.item.id))
         _store(account, chat, messages)
     return chat
 
@@ -551,7 +546,7 @@ def _describe_as(chat: Chat, info: AvitoChat) -> None:
     describe(chat, chat_type=kind if kind in CHAT_TYPES else "")
     buyer = next((user for user in info.users if user.id != chat.avito_user_id), None)
     if buyer is not None and not chat.name:
-        chat.name = buyer.name[:255]
+        describe(chat, name=buyer.name[:255])
     if info.item is not None:
         describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from avito_accounts import limits
 from avito_accounts import services as accounts
-from chats import inbox, replies, services
+from chats import cities, inbox, replies, services
 from chats.models import Chat, Message
 from doorbell import ring, ring_or_run
 
@@ -62,6 +62,7 @@ def reconcile(account_id: int) -> None:
         return
     with limits.background(5):  # in Celery's own threads nobody waits long
         accounts.try_quietly(services.reconcile, account)
+        accounts.try_quietly(cities.find, account)
 
 
 @shared_task(ignore_result=True)

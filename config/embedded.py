@@ -187,7 +187,8 @@ class Postgres(Child):
         fresh.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(fresh, self._owner, -1)
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # pg_trgm asks the C library what a letter is, whoever else sorts and folds: by "C" it would index no Russian.
+        locale = ["--locale=C", "--lc-ctype=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if version < POSTGRES_BUILTIN_LOCALES:
             locale = ["--locale=C.UTF-8"]
         command = [str(self.bin / "initdb"), "-D", str(fresh), "-U", "app", "-A", "trust", "-E", "UTF8", *locale]

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("chats", "0003_accounts_take_turns"),
+        ("chats", "0007_accounts_take_turns"),
     ]
 
     operations = [

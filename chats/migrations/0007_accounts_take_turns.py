@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("chats", "0002_message_is_placeholder"),
+        ("chats", "0006_indexes_for_every_filter"),
     ]
 
     operations = [
