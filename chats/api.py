@@ -1,5 +1,6 @@
 """`/avito/chats`: stored conversations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import django_filters
@@ -109,6 +110,18 @@ class ChatDetailSerializer(ChatSerializer):
     def get_messages(self, chat: Chat) -> Any:
         newest = chat.messages.order_by("-created_at", "-id")[:MESSAGES_IN_DETAIL]
         return MessageSerializer(reversed(newest), many=True).data
+
+
+def show_chats(ids: Sequence[int]) -> dict[int, Any]:
+    """For live events."""
+    chats = ChatViewSet.queryset.filter(pk__in=ids)
+    return {chat.pk: ChatSerializer(chat).data for chat in chats}
+
+
+def show_messages(ids: Sequence[int]) -> dict[int, Any]:
+    """For live events, which have no path that would say whose messages they are: with the `chatId`."""
+    messages = Message.objects.select_related("chat").filter(pk__in=ids)
+    return {message.pk: {**MessageSerializer(message).data, "chatId": message.chat.avito_id} for message in messages}
 
 
 class TextSerializer(Serializer):

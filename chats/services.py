@@ -24,6 +24,7 @@ from avito_accounts.models import Account
 from chats import tasks
 from chats.models import CatchUp, Chat, Message
 from doorbell import ring_on_commit
+from notifications import events
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -65,17 +66,21 @@ def chat_for(*, avito_id: str, user_id: int, account: Account | None) -> Chat:
             chat = unowned
     if chat is None:
         chat = Chat.objects.create(avito_id=avito_id, avito_user_id=user_id, account=account)
+        events.emit("chat.created", chat.pk)
     elif account is not None and chat.account_id != account.pk:
         chat.account = account
         chat.save(update_fields=["account", "updated_at"])
+        events.emit("chat.updated", chat.pk)
     return chat
 
 
 def describe(chat: Chat, **known: Any) -> None:
-    """Fill in what we have learnt about a chat; empty news changes nothing. Does not save."""
-    for name, value in known.items():
-        if value:
-            setattr(chat, name, value)
+    """Fill in what we have learnt about a chat; empty news changes nothing. Does not save. Needs a transaction."""
+    news = {name: value for name, value in known.items() if value and value != getattr(chat, name)}
+    for name, value in news.items():
+        setattr(chat, name, value)
+    if news:
+        events.emit("chat.updated", chat.pk)
 
 
 def remember(chat: Chat, seen: AvitoMessage | webhooks.IncomingMessage, *, received_at: datetime) -> Message | None:
@@ -130,6 +135,7 @@ def add_to_chat(chat: Chat, message: Message) -> None:
     if not message.is_placeholder:
         _show(chat, message)
     chat.save()
+    events.emit_all([("message.created", message.pk), ("chat.updated", chat.pk)])
 
 
 def _show(chat: Chat, message: Message) -> None:
@@ -164,6 +170,7 @@ def _bring_up_to_date(chat: Chat, known: Message, seen: AvitoMessage | webhooks.
             chat.save(update_fields=["unread_count", "updated_at"])
     if changed:
         known.save(update_fields=changed)
+        events.emit_all([("message.updated", known.pk), ("chat.updated", chat.pk)])
 
 
 def _reveal(chat: Chat, hidden: Message, seen: AvitoMessage | webhooks.IncomingMessage) -> None:
@@ -180,6 +187,7 @@ def _reveal(chat: Chat, hidden: Message, seen: AvitoMessage | webhooks.IncomingM
     hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
     _show(chat, hidden)
     chat.save()
+    events.emit_all([("message.updated", hidden.pk), ("chat.updated", chat.pk)])
 
 
 def _reply_on_its_way(
@@ -224,6 +232,7 @@ def mark_sent(message: Message, *, avito_id: str, content: dict[str, Any] | None
             ]
         )
         chat.save(update_fields=["sync_due_at", "messages_count", "last_message", "updated_at"])
+        events.emit_all([("message.updated", mine.pk), ("chat.updated", chat.pk)])
     ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
@@ -233,6 +242,7 @@ def _make_way(chat: Chat, mine: Message, avito_id: str) -> None:
     other = rows.exclude(pk=mine.pk).first()
     if other is None:
         return
+    events.emit("message.updated", other.pk)
     if other.sending_at is not None:  # another reply with the same words, settled by an echo that was not its own
         other.avito_id, other.delivery_status, other.retry_at = None, Message.DeliveryStatus.UNKNOWN, timezone.now()
         other.save(update_fields=["avito_id", "delivery_status", "retry_at"])
@@ -260,9 +270,11 @@ def mark_read_here(chat: Chat) -> None:
         locked = Chat.objects.select_for_update().get(pk=chat.pk)
         # What Avito hides has been read by nobody.
         inbound = locked.messages.filter(direction=Message.Direction.INBOUND, read_at=None, is_placeholder=False)
+        events.emit("message.updated", *inbound.values_list("pk", flat=True))
         inbound.update(read_at=timezone.now())
         locked.unread_count = 0
         locked.save(update_fields=["unread_count", "updated_at"])
+        events.emit("chat.updated", locked.pk)
 
 
 def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
@@ -278,7 +290,10 @@ def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
         if chat is not None:
             want_sync(chat)  # the chat will show whether it was done
         raise
-    Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
+    with transaction.atomic():
+        mine = Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id)
+        events.emit("message.updated", *mine.values_list("pk", flat=True))
+        mine.update(type="deleted")
 
 
 def phone_in(text: str) -> str:
@@ -369,7 +384,7 @@ def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: tup
         kind = info.id.partition("-")[0]
         describe(chat, avito_updated_at=info.updated_at, chat_type=kind if kind in CHAT_TYPES else "")
         if buyer is not None and not chat.name:
-            chat.name = buyer.name[:255]
+            describe(chat, name=buyer.name[:255])
         if info.item is not None:
             describe(chat, item_id=info.item.id, item_title=info.item.title[:500], item_url=info.item.url[:1000])
         chat.save()
