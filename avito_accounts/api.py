@@ -1,6 +1,6 @@
 """`/accounts`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -276,6 +276,12 @@ class AccountSerializer(ModelSerializer):
             return services.save(account, changed, proxy_address=address if "proxy" in changed else None)
         except IntegrityError as error:  # somebody has taken it since we looked
             raise _taken(error) from None
+
+
+def show_accounts(ids: Sequence[int]) -> dict[int, Any]:
+    """For live events."""
+    accounts = Account.objects.select_related("authorization", "proxy").filter(pk__in=ids)
+    return {account.pk: AccountSerializer(account).data for account in accounts}
 
 
 KEEP: Any = object()

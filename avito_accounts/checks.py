@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -25,6 +26,7 @@ from avito_accounts.errors import (
 )
 from avito_accounts.fields import look
 from avito_accounts.models import Account, Proxy
+from notifications import events
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +142,11 @@ def _store(account: Account) -> bool:
     """Unless the account is gone, or a later check was faster."""
     later = Q(connection_checked_at=None) | Q(connection_checked_at__lte=account.connection_checked_at)
     changes = {name: getattr(account, name) for name in STORED}
-    return Account.objects.filter(later, pk=account.pk).update(**changes) == 1
+    with transaction.atomic():
+        is_stored = Account.objects.filter(later, pk=account.pk).update(**changes) == 1
+        if is_stored:
+            events.emit("account.updated", account.pk)
+    return is_stored
 
 
 def _tell(account: Account, error: Exception | None, *, is_certain: bool) -> None:

@@ -28,6 +28,7 @@ from avito_accounts import jobs, news
 from avito_accounts.errors import PROXY_REASONS
 from avito_accounts.fields import look
 from avito_accounts.models import Account, Job, Proxy
+from notifications import events
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,8 @@ def save(proxy: Proxy, changed: set[str]) -> None:
         proxy._change_reason = "password"  # type: ignore[attr-defined]  # simple-history looks for it
     with transaction.atomic():
         proxy.save(update_fields=None if is_new else written)
+        if not is_new:
+            _emit(proxy)
         if "status" in written and not is_new:
             news.forget_proxy(proxy)
 
@@ -222,6 +225,7 @@ def failed(proxy: Proxy, reason: str) -> None:
     )
     log.warning("proxy_failed", proxy_id=proxy.pk, reason=reason, is_open=bool(opened))
     if opened:
+        _emit(proxy)
         news.proxy_fell(proxy, reason)
 
 
@@ -255,7 +259,18 @@ def _set(proxy: Proxy, changes: dict[str, Any]) -> bool:
     """Write down what was found, unless the proxy is gone, or has another address by now."""
     for name, value in changes.items():
         setattr(proxy, name, value)
-    return Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at).update(**changes) == 1
+    with transaction.atomic():
+        same = Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at)
+        is_news = same.exclude(status=proxy.status, error_reason=proxy.error_reason).exists()
+        is_set = same.update(**changes) == 1
+        if is_set and is_news:
+            _emit(proxy)
+    return is_set
+
+
+def _emit(proxy: Proxy) -> None:
+    """Its accounts show how their proxy stands."""
+    events.emit("account.updated", *proxy.accounts.values_list("pk", flat=True))
 
 
 def due_for_a_check() -> Any:

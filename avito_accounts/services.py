@@ -13,6 +13,7 @@ from avito.types import Owner
 from avito_accounts import jobs, news, proxies, tokens
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, AccountUnusable, WrongOwner
 from avito_accounts.models import Account, Authorization, Job
+from notifications import events
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -86,18 +87,21 @@ def recognise(account: Account, owner: Owner) -> None:
         try:
             with transaction.atomic():
                 Account.objects.filter(pk=account.pk, avito_user_id=None).update(avito_user_id=owner.id)
+                events.emit("account.updated", account.pk)
             account.avito_user_id = owner.id
         except IntegrityError:
             error = "user_id_taken"
     elif account.avito_user_id != owner.id:
         error = "account_mismatch"
     if error:
-        Account.objects.filter(pk=account.pk).update(
-            connection_status=Account.ConnectionStatus.ERROR,
-            connection_error_code=error,
-            connection_error_detail="",
-            connection_checked_at=timezone.now(),
-        )
+        with transaction.atomic():
+            Account.objects.filter(pk=account.pk).update(
+                connection_status=Account.ConnectionStatus.ERROR,
+                connection_error_code=error,
+                connection_error_detail="",
+                connection_checked_at=timezone.now(),
+            )
+            events.emit("account.updated", account.pk)
         raise WrongOwner(error)
 
 
@@ -123,6 +127,7 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
         if proxy_address is not None:
             account.proxy = proxies.chosen(proxy_address, leaving=leaves)
         account.save(update_fields=None if is_new else written)
+        events.emit("account.updated", account.pk)
         if leaves != account.proxy_id:
             proxies.forget_unused(leaves)
         if keys_changed:
@@ -163,6 +168,7 @@ def delete(accounts: QuerySet[Account]) -> None:
         )
         for account in Account.objects.filter(pk__in=locked):  # one by one: the history keeps that it was there
             news.forget_account(account.pk)
+            events.emit("account.updated", account.pk)
             account.delete()
         for proxy_id in set(locked.values()):
             proxies.forget_unused(proxy_id)

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from avito.types import Balance, DayStatistics, Owner
 from avito_accounts import services
 from avito_accounts.errors import AccountUnusable, WrongOwner, code_of, text_of, words
 from avito_accounts.models import Account, DailyStats, moscow_today
+from notifications import events
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -174,8 +175,10 @@ def _keep(account: Account, synced: Synced) -> None:
         setattr(account, name, value)
     # A reading that began before the last one that was kept comes too late; an account may be gone, too.
     older = Q(last_sync_at=None) | Q(last_sync_at__lte=synced.at)
-    if Account.objects.filter(older, pk=account.pk).update(**changes):
-        _keep_days(account, synced)
+    with transaction.atomic():
+        if Account.objects.filter(older, pk=account.pk).update(**changes):
+            _keep_days(account, synced)
+            events.emit("account.updated", account.pk)
 
 
 def _totals(days: Sequence[DayStatistics], now: date) -> dict[str, Any]:

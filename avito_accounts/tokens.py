@@ -25,6 +25,7 @@ from avito.transport import Until
 from avito_accounts import limits, news, proxies
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
 from avito_accounts.models import Account, Authorization, Proxy
+from notifications import events
 
 log = structlog.get_logger(__name__)
 
@@ -189,17 +190,20 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
                 connection_checked_at=now,
             )
             news.account_returned(owner)
+        events.emit("account.updated", account.pk)
     return row
 
 
 def flag(account: Account, *, code: str = "token_expired") -> None:
     """Show that a person has to reconnect this account."""
-    Account.objects.filter(pk=account.pk).update(
-        connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
-        connection_error_code=code,
-        connection_error_detail="",
-        connection_checked_at=timezone.now(),
-    )
+    with transaction.atomic():
+        Account.objects.filter(pk=account.pk).update(
+            connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
+            connection_error_code=code,
+            connection_error_detail="",
+            connection_checked_at=timezone.now(),
+        )
+        events.emit("account.updated", account.pk)
     news.account_fell(account, code)
 
 
@@ -210,12 +214,15 @@ def lift_flag(account: Account) -> None:
         connection_status=Account.ConnectionStatus.NEEDS_RECONNECT,
         authorization__dead_reason="",
     )
-    lifted = flagged.update(
-        connection_status=Account.ConnectionStatus.CONNECTED,
-        connection_error_code="",
-        connection_error_detail="",
-        connection_checked_at=timezone.now(),
-    )
+    with transaction.atomic():
+        lifted = flagged.update(
+            connection_status=Account.ConnectionStatus.CONNECTED,
+            connection_error_code="",
+            connection_error_detail="",
+            connection_checked_at=timezone.now(),
+        )
+        if lifted:
+            events.emit("account.updated", account.pk)
     if lifted:
         account.connection_status = Account.ConnectionStatus.CONNECTED
         news.account_returned(account)

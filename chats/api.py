@@ -1,5 +1,6 @@
 """`/avito/chats`: stored conversations."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, Final
@@ -147,6 +148,18 @@ class FilledReplySerializer(ModelSerializer):
 
     def get_is_too_long(self, reply: CannedReply) -> bool:
         return len(self.get_text(reply)) > TEXT_MAX
+
+
+def show_chats(ids: Sequence[int]) -> dict[int, Any]:
+    """For live events."""
+    chats = ChatViewSet.queryset.filter(pk__in=ids)
+    return {chat.pk: ChatSerializer(chat).data for chat in chats}
+
+
+def show_messages(ids: Sequence[int]) -> dict[int, Any]:
+    """For live events, which have no path that would say whose messages they are: with the `chatId`."""
+    messages = Message.objects.select_related("chat").filter(pk__in=ids)
+    return {message.pk: {**MessageSerializer(message).data, "chatId": message.chat.avito_id} for message in messages}
 
 
 class TextSerializer(Serializer):

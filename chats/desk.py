@@ -11,6 +11,7 @@ from api.roles import permissions_of
 from avito_accounts.models import Account
 from chats import services
 from chats.models import CannedReply, Chat
+from notifications import events
 
 ENTERED: Final = ("name", "phone", "city")
 """What Avito tells of too. Once a person has changed it, also to nothing, it is the person's."""
@@ -37,6 +38,7 @@ def create(*, avito_id: str, account: Account | None = None, **fields: Any) -> C
             chat = Chat.objects.create(
                 avito_id=avito_id, avito_user_id=user_id, account=account, entered=entered, **fields
             )
+            events.emit("chat.created", chat.pk)
             services.want_sync(chat)
     except IntegrityError:
         raise ChatExists from None
@@ -54,6 +56,7 @@ def change(chat: Chat, **fields: Any) -> None:
             mine.entered = sorted({*mine.entered, *(name for name in ENTERED if name in changed)})
             mine.updated_at = timezone.now()
             mine.save(update_fields=[*changed, "entered", "updated_at"])
+            events.emit("chat.updated", mine.pk)
 
 
 def assignee(user_id: int) -> User | None:

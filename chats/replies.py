@@ -35,6 +35,7 @@ from avito_accounts.models import Account
 from chats import services, tasks
 from chats.models import Chat, Message
 from doorbell import ring_on_commit
+from notifications import events
 
 log = structlog.get_logger(__name__)
 
@@ -242,7 +243,9 @@ def presume_lost() -> int:
     # stopped, and then finds out that it is too late.
     longest = timedelta(seconds=settings.AVITO_TIMEOUT_SECONDS) + SENDING_MARGIN
     stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=Now() - longest)
-    return stale.update(delivery_status=Status.UNKNOWN, retry_at=Now(), error_code="worker_lost")
+    with transaction.atomic():
+        events.emit("message.updated", *stale.values_list("pk", flat=True))
+        return stale.update(delivery_status=Status.UNKNOWN, retry_at=Now(), error_code="worker_lost")
 
 
 def _too_late_at() -> float:
@@ -253,19 +256,21 @@ def _too_late_at() -> float:
 def retry(message: Message) -> bool:
     """A person has a failed reply sent again. False when it is not failed."""
     failed = Message.objects.filter(pk=message.pk, delivery_status=Status.FAILED, avito_id=None)
-    changed = failed.update(
-        delivery_status=Status.QUEUED,
-        attempts=0,
-        absences=0,
-        sending_at=None,
-        is_live=False,
-        retry_at=None,
-        error_code="",
-        error_detail="",
-        created_at=timezone.now(),
-    )
-    if changed:
-        ring_on_commit(tasks.deliver, message.pk)
+    with transaction.atomic():
+        changed = failed.update(
+            delivery_status=Status.QUEUED,
+            attempts=0,
+            absences=0,
+            sending_at=None,
+            is_live=False,
+            retry_at=None,
+            error_code="",
+            error_detail="",
+            created_at=timezone.now(),
+        )
+        if changed:
+            events.emit_all([("message.updated", message.pk), ("chat.updated", message.chat_id)])
+            ring_on_commit(tasks.deliver, message.pk)
     return bool(changed)
 
 
@@ -369,7 +374,10 @@ def _settle(
     held: QuerySet[Message], status: str, *, code: str = "", detail: str = "", retry_in: timedelta | None = None
 ) -> bool:
     """Write the outcome, if the row is still as its holder left it."""
-    return (
+    with transaction.atomic():
+        row = held.select_for_update().first()
+        if row is None:
+            return False
         held.update(
             delivery_status=status,
             error_code=code,
@@ -377,5 +385,5 @@ def _settle(
             absences=0,  # each doubt gets looks of its own
             retry_at=Now() + retry_in if retry_in else None,
         )
-        == 1
-    )
+        events.emit_all([("message.updated", row.pk), ("chat.updated", row.chat_id)])
+    return True

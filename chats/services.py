@@ -28,6 +28,7 @@ from chats import bulk, cities, tasks
 from chats.models import CatchUp, Chat, Message
 from chats.phones import phone_in as phone_in
 from doorbell import ring_on_commit
+from notifications import events
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -88,8 +89,10 @@ def chats_for(wanted: Iterable[Wanted]) -> dict[Wanted, Chat]:
         elif one.account is not None and chat.account_id != one.account.pk:
             chat.account = one.account
             chat.save(update_fields=["account", "updated_at"])
+            events.emit("chat.updated", chat.pk)
         found[one] = chat
     Chat.objects.bulk_create(new)
+    events.emit("chat.created", *(chat.pk for chat in new))
     for locked in found.values():
         locked.found = state_of(locked)
     return found
@@ -170,6 +173,7 @@ def remember(told: Sequence[Told]) -> Remembered:
         elif row.chat_id == one.chat.pk:
             _bring_up_to_date(one.chat, row, one.seen)
     new = _insert({key: rows[key] for key in first})
+    events.emit("message.created", *(message.pk for message in new.values()))
     for key, message in new.items():
         _count(first[key].chat, message)
     return Remembered({**(rows if len(new) == len(first) else _known(told)), **new}, new)
@@ -270,6 +274,7 @@ def add_to_chat(chat: Chat, message: Message) -> None:
     """Count a new message and let the chat show it. Needs the chat locked, and saves it."""
     _count(chat, message)
     chat.save()
+    events.emit_all([("message.created", message.pk), ("chat.updated", chat.pk)])
 
 
 def _count(chat: Chat, message: Message) -> None:
@@ -314,6 +319,7 @@ def _bring_up_to_date(chat: Chat, known: Message, seen: Seen) -> None:
             chat.unread_count = max(0, chat.unread_count - 1)
     if known.pk and changed:
         known.save(update_fields=changed)
+        events.emit_all([("message.updated", known.pk), ("chat.updated", chat.pk)])
 
 
 def _reveal(chat: Chat, hidden: Message, seen: Seen) -> None:
@@ -324,6 +330,7 @@ def _reveal(chat: Chat, hidden: Message, seen: Seen) -> None:
     hidden.read_at = _read_at(seen, timezone.now())
     if hidden.pk:
         hidden.save(update_fields=["type", "text", "content", "is_placeholder", "read_at"])
+        events.emit("message.updated", hidden.pk)
         _show(chat, hidden)
 
 
@@ -338,6 +345,7 @@ def save_chats(chats: Iterable[Chat]) -> None:
     for chat in changed:
         chat.updated_at, chat.found = timezone.now(), state_of(chat)
     bulk.write(changed, [*STATE, "updated_at"])
+    events.emit("chat.updated", *(chat.pk for chat in changed))
 
 
 def state_of(chat: Chat) -> tuple[Any, ...]:
@@ -372,6 +380,7 @@ def mark_sent(
             ]
         )
         chat.save(update_fields=["sync_due_at", "messages_count", "last_message", "updated_at"])
+        events.emit_all([("message.updated", mine.pk), ("chat.updated", chat.pk)])
     ring_on_commit(tasks.deliver_next, message.chat_id)
 
 
@@ -381,6 +390,7 @@ def _make_way(chat: Chat, mine: Message, avito_id: str) -> None:
     other = rows.exclude(pk=mine.pk).first()
     if other is None:
         return
+    events.emit("message.updated", other.pk)
     if other.sending_at is not None:  # another reply with the same words, settled by an echo that was not its own
         other.avito_id, other.delivery_status, other.retry_at = None, Message.DeliveryStatus.UNKNOWN, timezone.now()
         other.save(update_fields=["avito_id", "delivery_status", "retry_at"])
@@ -408,9 +418,11 @@ def mark_read_here(chat: Chat) -> None:
         locked = Chat.objects.select_for_update().get(pk=chat.pk)
         # What Avito hides has been read by nobody.
         inbound = locked.messages.filter(direction=Message.Direction.INBOUND, read_at=None, is_placeholder=False)
+        events.emit("message.updated", *inbound.values_list("pk", flat=True))
         inbound.update(read_at=timezone.now())
         locked.unread_count = 0
         locked.save(update_fields=["unread_count", "updated_at"])
+        events.emit("chat.updated", locked.pk)
 
 
 def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
@@ -426,7 +438,10 @@ def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
         if chat is not None:
             want_sync(chat)  # the chat will show whether it was done
         raise
-    Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id).update(type="deleted")
+    with transaction.atomic():
+        mine = Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id)
+        events.emit("message.updated", *mine.values_list("pk", flat=True))
+        mine.update(type="deleted")
 
 
 def want_sync(chat: Chat) -> None:

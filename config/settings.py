@@ -243,6 +243,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=6),
     },
     "forget-old-notifications": {"task": "notifications.tasks.forget_old", "schedule": timedelta(hours=6)},
+    "forget-old-events": {"task": "notifications.tasks.forget_old_events", "schedule": timedelta(minutes=10)},
 }
 # What every worker looks for in the database by itself, so that a silent broker or beat delays work but loses none.
 DATABASE_SWEEPS = [
@@ -251,6 +252,7 @@ DATABASE_SWEEPS = [
     "chats.tasks.sweep_chats",
     "avito_accounts.tasks.check_proxies",
     "messenger.tasks.keep_online",
+    "notifications.tasks.sweep_events",
     *["avito_accounts.tasks.work_jobs"] * 4,  # four lanes
 ]
 DATABASE_SWEEP_SECONDS = 2

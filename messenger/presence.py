@@ -29,6 +29,7 @@ from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.models import Account
 from avito_accounts.proxies import is_resting
 from messenger.models import PresenceAttempt
+from notifications import events
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,7 @@ RETURNING account.id, due.is_missed
 """  # noqa: S608  made of our own words alone
 
 # In one order, so that two who record never block each other.
-LOCK = "SELECT FROM avito_accounts_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+LOCK = "SELECT id, online_error_code = '' FROM avito_accounts_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 RECORD = """
 UPDATE avito_accounts_account account SET
     online_method = CASE WHEN code = '' THEN method ELSE online_method END,
@@ -166,6 +167,7 @@ def _switch(accounts: QuerySet[Account], enabled: bool, **fields: Any) -> int:
         switched = Account.objects.filter(pk__in=locked)
         switched.update(eternal_online_enabled=enabled, online_failures=0, updated_at=Now(), **fields)
         Account.history.bulk_history_create(switched, batch_size=HISTORY_BATCH, update=True)
+        events.emit("account.updated", *locked)
     return len(locked)
 
 
@@ -278,8 +280,12 @@ def record(attempts: Sequence[Attempt]) -> None:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(LOCK, [[one.account_id for one in attempts]])
+            was_fine = dict(cursor.fetchall())
             cursor.execute(RECORD, [BACKOFF_SECONDS_MAX, *map(list, zip(*rows, strict=True))])
         PresenceAttempt.objects.bulk_create(_kept(attempts))
+        # A sign of life every minute is no news; that they fail, or no longer do, is.
+        turned = [one for one in attempts if was_fine.get(one.account_id, not one.code) != (not one.code)]
+        events.emit("account.updated", *(one.account_id for one in turned))
 
 
 def _kept(attempts: Iterable[Attempt]) -> list[PresenceAttempt]:

@@ -1,4 +1,4 @@
-"""News for people, who has read it, and the troubles that are still open."""
+"""News for people, who has read it, the troubles that are still open, and what listeners hear as it happens."""
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -114,6 +114,38 @@ class Problem(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Event(models.Model):
+    """Something has changed: a line of the stream of live events. Kept for two hours; see `notifications.events`."""
+
+    position = models.BigIntegerField(
+        null=True, unique=True, help_text="its id outside, given after the commit; grows as events become visible"
+    )
+    type = models.CharField(max_length=30, help_text='such as "chat.created"')
+    object_id = models.BigIntegerField()
+    needs = models.CharField(max_length=50, blank=True, default="", help_text="the permission whose holders hear it")
+    user_id = models.BigIntegerField(null=True, help_text="who else hears it; no foreign key, as it lives for hours")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["id"], condition=Q(position=None), name="event_unplaced")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.object_id}"
+
+
+class Ticket(models.Model):
+    """Opens one stream, once and soon. Only its hash is kept."""
+
+    digest = models.BinaryField(max_length=32, unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    until = models.FloatField(null=True, help_text="Unix time at which the token expires that it was asked for with")
+    session_key = models.CharField(max_length=40, blank=True, default="", help_text="the session it was asked for in")
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk}"
 
 
 def _read_by(user: Person) -> Exists:

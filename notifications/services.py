@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from api.roles import Permission
+from notifications import events
 from notifications.models import Notification, NotificationQuerySet, Person, Problem
 
 KEPT = timedelta(days=90)
@@ -35,7 +36,10 @@ def tell(
     if path and not url_has_allowed_host_and_scheme(path, allowed_hosts=None):
         raise ValueError("The path of a notification stays in the back office.")
     told = {name: _storable(value) for name, value in (params or {}).items()}
-    return Notification.objects.create(kind=kind, needs=needs, params=told, path=path, level=level, user=user)
+    with transaction.atomic():
+        news = Notification.objects.create(kind=kind, needs=needs, params=told, path=path, level=level, user=user)
+        events.emit("notification.created", news.pk, needs=needs, user=user)
+    return news
 
 
 def raise_problem(
