@@ -17,7 +17,7 @@ class ChatsConfig(AppConfig):
 
 def trigrams_of_russian(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[checks.CheckMessage]:
     """Does the search index see Russian letters? In a database with LC_CTYPE C it does not, and search reads all."""
-    found = []
+    found: list[checks.CheckMessage] = []
     for alias in databases or ():
         with connections[alias].cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
