@@ -3,10 +3,11 @@
 import sys
 from types import ModuleType
 
-from bench import inbox, presence, sync_all, webhook_ack
+from bench import chats, inbox, presence, sync_all, webhook_ack
 from config.supervisor import Failed
 
 BENCHMARKS: dict[str, ModuleType] = {
+    "chats": chats,
     "inbox": inbox,
     "presence": presence,
     "sync_all": sync_all,

@@ -142,4 +142,4 @@ def _without_checks_and_indexes(cursor: Any) -> Iterator[None]:
     cursor.execute("SET session_replication_role = DEFAULT")
     for _name, definition in indexes:
         cursor.execute(definition)
-    cursor.execute("ALTER INDEX message_by_text ALTER COLUMN 1 SET STATISTICS 1000")
+    cursor.execute("ALTER INDEX message_by_text ALTER COLUMN 1 SET STATISTICS 2000")

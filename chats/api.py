@@ -337,33 +337,31 @@ class ChatPages(KeysetPages):
         self, queryset: QuerySet[Any], position: Position | None, *, backwards: bool
     ) -> tuple[list[Any], Position | None]:
         term, edge = self.request.query_params.get("search", "").strip(), None
-        if term and search.is_rare(term):
-            queryset = search.having(queryset, term)
-        elif term:
-            nearest = self._nearest(queryset, position, backwards=backwards, count=search.CHATS_AT_ONCE + 1)
-            ahead = list(nearest.values_list("messages_count", *self.key))
-            count = search.stretch(size for size, *_key in ahead)
-            if count < len(ahead):
-                edge = list(ahead[count - 1][1:])
+        if term:
+            words = search.words(term)
+            if not words.are_rare and (edge := self._edge(queryset, position, backwards)):
                 queryset = queryset.filter(Compared(self.key, edge, "<=" if self.ascending != backwards else ">="))
-            queryset = search.look_through(queryset, term)
-        nearest = self._nearest(queryset, position, backwards=backwards, count=self.limit + 1)
-        return list(nearest.select_related("account", "last_message")), edge
+            queryset = words.among(queryset)
+        # Found by their keys alone, before anything is joined to them.
+        first, *others = (some.values("pk") for some in self._nearest(queryset, position, backwards, self.limit + 1))
+        found = Chat.objects.select_related("account", "last_message")
+        found = found.filter(pk__in=first.union(*others, all=True) if others else first)
+        return list(self.ordered(found, None, backwards=backwards)[: self.limit + 1]), edge
 
     def _nearest(
-        self, queryset: QuerySet[Any], position: Position | None, *, backwards: bool, count: int
-    ) -> QuerySet[Any]:
-        """The first rows behind `position`, found by their keys alone before anything is joined to them.
+        self, queryset: QuerySet[Any], position: Position | None, backwards: bool, count: int
+    ) -> list[QuerySet[Any]]:
+        """The first chats behind `position`, of each status apart: for one, an index has the order of the list."""
+        statuses = dict.fromkeys(statuses_in(self.request.query_params.get("status", "")))
+        each = [queryset.filter(status=status) for status in statuses] if len(statuses) > 1 else [queryset]
+        return [self.ordered(one, position, backwards=backwards)[:count] for one in each]
 
-        Of several statuses each is asked by itself: an index is in the order of the list for one.
-        """
-        statuses = statuses_in(self.request.query_params.get("status", ""))
-        each = (
-            [queryset.filter(status=status) for status in dict.fromkeys(statuses)] if len(statuses) > 1 else [queryset]
-        )
-        keys = [self.ordered(one, position, backwards=backwards).values("pk")[:count] for one in each]
-        found = Chat.objects.filter(pk__in=keys[0].union(*keys[1:], all=True) if len(keys) > 1 else keys[0])
-        return self.ordered(found, None, backwards=backwards)[:count]
+    def _edge(self, queryset: QuerySet[Any], position: Position | None, backwards: bool) -> Position | None:
+        """The last chat that may be looked at for this page; None when all may."""
+        count = search.CHATS_AT_ONCE
+        first, *others = (some.values_list(*self.key) for some in self._nearest(queryset, position, backwards, count))
+        ahead = self.ordered(first.union(*others, all=True), None, backwards=backwards) if others else first
+        return next((list(key) for key in ahead[count - 1 : count]), None)
 
 
 class ChatExists(APIException):

@@ -146,9 +146,9 @@ class Migration(migrations.Migration):
                 verbose_name="chat",
             ),
         ),
-        # How common a word is decides how it is looked for, and a hundred samples do not tell.
+        # How common a word is decides how it is looked for, and a few hundred samples do not tell.
         migrations.RunSQL(
-            "ALTER INDEX message_by_text ALTER COLUMN 1 SET STATISTICS 1000",
+            "ALTER INDEX message_by_text ALTER COLUMN 1 SET STATISTICS 2000",
             "ALTER INDEX message_by_text ALTER COLUMN 1 SET STATISTICS -1",
         ),
     ]
