@@ -3,10 +3,11 @@
 import sys
 from types import ModuleType
 
-from bench import presence, sync_all, webhook_ack
+from bench import events, presence, sync_all, webhook_ack
 from config.supervisor import Failed
 
 BENCHMARKS: dict[str, ModuleType] = {
+    "events": events,
     "presence": presence,
     "sync_all": sync_all,
     "webhook_ack": webhook_ack,
