@@ -217,15 +217,17 @@ def failed(proxy: Proxy, reason: str) -> None:
     """Count a failed call; at the limit the breaker opens and people are told."""
     now = timezone.now()
     same = Proxy.objects.filter(pk=proxy.pk, updated_at=proxy.updated_at)
-    same.update(failures=F("failures") + 1, error_reason=reason)
-    opened = same.filter(failures__gte=OPENS_AFTER).update(
-        failures=OPENS_AFTER,  # as many as ever count, so the column cannot overflow
-        status=Proxy.Status.ERROR,
-        retry_at=now + timedelta(seconds=PROBE_SECONDS),
-    )
+    with transaction.atomic():
+        same.update(failures=F("failures") + 1, error_reason=reason)
+        opened = same.filter(failures__gte=OPENS_AFTER).update(
+            failures=OPENS_AFTER,  # as many as ever count, so the column cannot overflow
+            status=Proxy.Status.ERROR,
+            retry_at=now + timedelta(seconds=PROBE_SECONDS),
+        )
+        if opened:
+            _emit(proxy)
     log.warning("proxy_failed", proxy_id=proxy.pk, reason=reason, is_open=bool(opened))
     if opened:
-        _emit(proxy)
         news.proxy_fell(proxy, reason)
 
 

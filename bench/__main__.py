@@ -3,11 +3,12 @@
 import sys
 from types import ModuleType
 
-from bench import chats, inbox, presence, sync_all, webhook_ack
+from bench import chats, events, inbox, presence, sync_all, webhook_ack
 from config.supervisor import Failed
 
 BENCHMARKS: dict[str, ModuleType] = {
     "chats": chats,
+    "events": events,
     "inbox": inbox,
     "presence": presence,
     "sync_all": sync_all,
