@@ -22,9 +22,10 @@ from api.pages import PAGE_SIZE_MAX, Compared, KeysetPages, Position
 from api.roles import role_of
 from api.serializers import ModelSerializer, Serializer
 from avito.messenger import TEXT_MAX
+from avito_accounts.api import ErrorSerializer, error_of
 from avito_accounts.models import BIGINT_MAX, Account
 from chats import canned, desk, phones, replies, search, services
-from chats.models import AVITO_ID_MAX, TAG_LENGTH_MAX, CannedReply, Chat, Message
+from chats.models import AVITO_ID_MAX, TAG_LENGTH_MAX, CannedReply, CatchUp, Chat, Message
 
 MESSAGES_IN_DETAIL = 50
 TAGS_MAX = 20
@@ -466,6 +467,32 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         """Mark everything in the chat as read, here and at Avito."""
         services.mark_read(self.get_object())
         return Response({"ok": True})
+
+
+class CatchUpSerializer(ModelSerializer):
+    """How far an account's chats have been read. `chatsFound`: when they were first listed; null before."""
+
+    account_name = serializers.CharField(source="account.name", read_only=True)
+    chats_left = serializers.IntegerField(read_only=True, help_text="found, and not read so far")
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = CatchUp
+        fields = ("account_id", "account_name", "ran_at", "seen_until", "chats_found", "chats_left", "error")
+        read_only_fields = fields
+
+    @extend_schema_field(ErrorSerializer(allow_null=True))
+    def get_error(self, run: CatchUp) -> dict[str, str] | None:
+        return error_of(run.error_code, run.error_detail)
+
+
+class CatchUpViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[CatchUp]):
+    """The accounts whose chats are read: the import of those they have had before, and what webhooks have missed."""
+
+    queryset = CatchUp.objects.saying_how_far().select_related("account").order_by("account_id")
+    serializer_class = CatchUpSerializer
+    filter_backends = ()
+    needs = "chats.use"
 
 
 class CannedReplyViewSet(viewsets.ModelViewSet[CannedReply]):

@@ -21,9 +21,9 @@ from prometheus_client import Counter
 import avito
 from avito import webhooks
 from avito.content import is_subscription_placeholder
-from avito_accounts import news
+from avito_accounts import news as accounts_news
 from avito_accounts.models import Account
-from chats import bulk, services, tasks
+from chats import bulk, news, services, tasks
 from chats.models import Chat, WebhookEvent
 from chats.services import Told, Wanted
 from doorbell import ring_on_commit
@@ -155,6 +155,8 @@ def _give_back(event_id: int) -> None:
 def replay(events: QuerySet[WebhookEvent]) -> int:
     """Have events processed again, from the stored bytes; the number of them. Doing so changes nothing twice."""
     count = events.order_by().update(status=Status.RECEIVED, attempts=0, deaths=0, retry_at=None, error="")
+    if not WebhookEvent.objects.filter(status=Status.DEAD).exists():
+        news.no_event_is_dead()
     ring_on_commit(tasks.process_inbox)
     return count
 
@@ -266,7 +268,7 @@ def _tell(cases: Sequence[Case], chats: dict[Wanted, Chat]) -> None:
                 unpaid[one.chat.account.pk] = one.chat.account
         case.event.settle(Status.PROCESSED, error="")
     for _number, account in sorted(unpaid.items()):
-        news.messenger_unpaid(account)
+        accounts_news.messenger_unpaid(account)
 
 
 def _is_conflict(told: Told, remembered: services.Remembered) -> bool:
@@ -280,3 +282,5 @@ def _is_conflict(told: Told, remembered: services.Remembered) -> bool:
 
 def _write(events: Sequence[WebhookEvent]) -> None:
     bulk.write(events, WebhookEvent.OUTCOME)
+    if any(event.status == Status.DEAD for event in events):
+        news.events_died()

@@ -245,3 +245,20 @@ def test_what_is_lost_of_the_webhooks_is_there_after_one_catch_up(
     assert set(kept.values_list("chat__avito_id", "text")) == said
     assert kept.count() == 100
     assert sum(Chat.objects.filter(avito_id__in=chat_ids).values_list("unread_count", flat=True)) == 100
+
+
+def test_an_operator_sees_how_far_the_chats_of_each_account_are_read(
+    anna: Account, colleague: Api, stranger: Api, avito_sandbox: Sandbox
+) -> None:
+    assert colleague.get("/api/v1/avito/catch-up").json()["results"] == []
+    tasks.reconcile(anna.pk)
+    [row] = colleague.get("/api/v1/avito/catch-up").json()["results"]
+    assert (row["accountId"], row["accountName"], row["chatsFound"], row["chatsLeft"]) == (anna.pk, "Анна", 1, 1)
+    assert row["error"] is None
+    sync_all()
+    CatchUp.objects.update(ran_at=timezone.now() - timedelta(days=1))
+    avito_sandbox.fault("status", "/chats$", status=500)
+    tasks.reconcile(anna.pk)
+    [row] = colleague.get("/api/v1/avito/catch-up").json()["results"]
+    assert (row["chatsLeft"], row["error"]["code"]) == (0, "avito_unavailable")
+    assert stranger.get("/api/v1/avito/catch-up").status_code == 403
