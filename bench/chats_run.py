@@ -123,17 +123,15 @@ def pages(depth: int, rounds: int) -> bool:
 def filters(asking: Asking, times: int) -> None:
     print("\nFirst pages of the list of chats, milliseconds in the database")
     first = {"accountId": Account.objects.earliest("pk").pk, "assignee": User.objects.earliest("pk").pk}
-    every = []
+    slow = 0
     for query in FILTERS:
         query = {name: first.get(name) if value == 1 else value for name, value in query.items()}
         asking.list(**query)
         took = [asking.list(**query) for _each in range(times)]
-        every += took
-        print(
-            f"  {json.dumps(query, ensure_ascii=False):<100} median {median(took):>7.1f}   p95 {p95(took):>7.1f}",
-            flush=True,
-        )
-    judged(p95(every) <= 20, f"p95 of 20 ms; over all of them it is {p95(every):.1f} ms")
+        slow += p95(took) > 20
+        shown = json.dumps(query, ensure_ascii=False)
+        print(f"  {shown:<100} median {median(took):>7.1f}   p95 {p95(took):>7.1f}", flush=True)
+    judged(not slow, f"p95 of 20 ms for each filter; {slow} of {len(FILTERS)} take longer")
 
 
 def search(asking: Asking, rounds: int, times: int) -> None:

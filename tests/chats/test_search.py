@@ -1,5 +1,7 @@
 """What a search finds, however few or many have the word; and which digits in a client's words are a phone."""
 
+from typing import Any
+
 import pytest
 
 from chats import search
@@ -30,7 +32,8 @@ def found(api: Api, **query: object) -> list[int]:
 
 def a_few() -> dict[str, Chat]:
     chats = {name: make_chat(name="Пётр") for name in ("said", "deleted", "hidden", "other")}
-    for name, fields in {"said": {}, "deleted": {"type": "deleted"}, "hidden": {"is_placeholder": True}}.items():
+    shapes: dict[str, dict[str, Any]] = {"said": {}, "deleted": {"type": "deleted"}, "hidden": {"is_placeholder": True}}
+    for name, fields in shapes.items():
         make_message(chats[name], text="Когда ВЪЕЗД, в пятницу?", **fields)
     make_message(chats["other"], text="100% скидка_тут \\o/")
     return chats | {"named": make_chat(name="Въездов"), "titled": make_chat(item_title="Гараж, отдельный въезд")}
