@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from api.roles import permissions_of
 from avito_accounts.models import Account
-from chats import services
+from chats import memory, sync
 from chats.models import CannedReply, Chat
 from notifications import events
 
@@ -30,7 +30,7 @@ def create(*, avito_id: str, account: Account | None = None, **fields: Any) -> C
     entered = [name for name in ENTERED if fields.get(name)]
     try:
         with transaction.atomic():
-            services.lock_ids({avito_id})
+            memory.lock_ids({avito_id})
             same = Chat.objects.filter(avito_id=avito_id)
             # A chat of nobody's becomes its account's, and may be any account's.
             if same.filter(Q(avito_user_id__in=(0, user_id)) if user_id else Q()).exists():
@@ -39,7 +39,7 @@ def create(*, avito_id: str, account: Account | None = None, **fields: Any) -> C
                 avito_id=avito_id, avito_user_id=user_id, account=account, entered=entered, **fields
             )
             events.emit("chat.created", chat.pk)
-            services.want_sync(chat)
+            sync.want_sync(chat)
     except IntegrityError:
         raise ChatExists from None
     return chat

@@ -23,9 +23,10 @@ from avito import webhooks
 from avito.content import is_subscription_placeholder
 from avito_accounts import news as accounts_news
 from avito_accounts.models import Account
-from chats import bulk, news, services, tasks
+from chats import bulk, memory, news, sync, tasks
+from chats.memory import Told, Wanted
 from chats.models import Chat, WebhookEvent
-from chats.services import Told, Wanted
+from chats.phones import phone_in
 from doorbell import ring_on_commit
 
 log = structlog.get_logger(__name__)
@@ -197,9 +198,9 @@ def _settle_all(event_ids: Sequence[int]) -> None:
         waiting = WebhookEvent.objects.select_for_update().filter(pk__in=event_ids, status=Status.RECEIVED)
         events = list(waiting.order_by("id"))
         cases = _cases(events)
-        chats = services.chats_for(case.wanted for case in cases)
+        chats = memory.chats_for(case.wanted for case in cases)
         _tell(cases, chats)
-        services.save_chats({chat.pk: chat for chat in chats.values()}.values())
+        memory.save_chats({chat.pk: chat for chat in chats.values()}.values())
         _write(events)
     for event in events:
         processed.labels(event.status).inc()
@@ -243,17 +244,17 @@ def _tell(cases: Sequence[Case], chats: dict[Wanted, Chat]) -> None:
     told = {}
     for case in cases:
         chat, delivered = chats[case.wanted], case.delivered
-        services.describe(
+        memory.describe(
             chat,
             chat_type=delivered.chat_type[:20],
             item_id=delivered.item_id,
             name="" if chat.name else delivered.client_name[:255],
-            phone="" if chat.phone else services.phone_in(delivered.client_phone),
+            phone="" if chat.phone else phone_in(delivered.client_phone),
         )
         if delivered.message is not None:
             told[case.event.pk] = Told(chat, delivered.message, case.event.received_at)
-    remembered = services.remember(list(told.values()))
-    services.wish_sync(strangers)
+    remembered = memory.remember(list(told.values()))
+    sync.wish_sync(strangers)
     news_of = {told[case.event.pk].key: case.event.pk for case in reversed(cases) if case.event.pk in told}
     unpaid = {}
     for case in cases:
@@ -271,7 +272,7 @@ def _tell(cases: Sequence[Case], chats: dict[Wanted, Chat]) -> None:
         accounts_news.messenger_unpaid(account)
 
 
-def _is_conflict(told: Told, remembered: services.Remembered) -> bool:
+def _is_conflict(told: Told, remembered: memory.Remembered) -> bool:
     """Do we have other words under this id, or the same in another chat?"""
     known = remembered.rows.get(told.key)
     if known is None or known.chat_id != told.chat.pk:

@@ -32,7 +32,7 @@ from avito_accounts import news, tokens
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, code_of
 from avito_accounts.models import Account
-from chats import services, tasks
+from chats import memory, sync, tasks
 from chats.models import Chat, Message
 from doorbell import ring_on_commit
 from notifications import events
@@ -92,7 +92,7 @@ def put(
         attempts=1 if sending else 0,
     )
     message.save(force_insert=True)
-    services.add_to_chat(locked, message)
+    memory.add_to_chat(locked, message)
     return message
 
 
@@ -162,14 +162,14 @@ def send_now(
     token = tokens.access_token(account)
     if not Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).exists():
         info = accounts.call(account, lambda client: client.messenger.chat(user_id, avito_id))
-        services.store_chat(info, user_id=user_id, account=account)
+        sync.store_chat(info, user_id=user_id, account=account)
     kind: dict[str, Any] = {}
     if picture is not None:
         kind = {"type": "image", "content": {"image_id": _upload(account, user_id, picture)}}
         token = tokens.access_token(account)
     until = _too_late_at()
     with transaction.atomic():
-        chat = services.chat_for(avito_id=avito_id, user_id=user_id, account=account)
+        chat = memory.chat_for(avito_id=avito_id, user_id=user_id, account=account)
         message = put(chat, text=text, author=author, status=Status.SENDING, **kind)
         if claim is not None:
             claim(message)
@@ -181,7 +181,7 @@ def send_now(
 def _upload(account: Account, user_id: int, picture: Picture) -> str:
     """Bring a picture to Avito, which shows it to nobody; so doing it twice does no harm."""
     name = f"image.{picture.content_type.partition('/')[2]}"
-    return services.call(
+    return sync.call(
         account, lambda client: client.messenger.upload_image(user_id, name, picture.data, picture.content_type)
     )
 
@@ -218,7 +218,7 @@ def look_again(message: Message) -> None:
         ring_on_commit(tasks.deliver_next, message.chat_id)
         return
     try:
-        was_read = services.read_chat(message.chat)  # finding it there settles it
+        was_read = sync.read_chat(message.chat)  # finding it there settles it
     except (avito.NotFound, avito.Forbidden) as error:
         _settle(unknown, Status.FAILED, code=OUTCOME_UNKNOWN, detail=str(error))
         ring_on_commit(tasks.deliver_next, message.chat_id)
@@ -326,7 +326,7 @@ def _send(message: Message, client: avito.Client, user_id: int) -> None:
         if account is not None:
             news.messenger_unpaid(account)
         raise
-    services.mark_sent(message, avito_id=sent.id, content=sent.content)
+    memory.mark_sent(message, avito_id=sent.id, content=sent.content)
     if account is not None:
         news.messenger_paid(account)
         if account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:

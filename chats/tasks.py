@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from avito_accounts import limits
 from avito_accounts import services as accounts
-from chats import cities, inbox, replies, services
+from chats import cities, inbox, replies, sync
 from chats.models import Chat, Message
 from doorbell import ring, ring_or_run
 
@@ -27,7 +27,7 @@ def sync_chat(chat_id: int) -> None:
     chat = Chat.objects.select_related("account").filter(pk=chat_id).first()
     if chat is not None:
         with limits.background(SYNC_PATIENCE_SECONDS):
-            services.sync_chat(chat)
+            sync.sync_chat(chat)
 
 
 @shared_task(ignore_result=True)
@@ -57,17 +57,17 @@ def look_again(message_id: int) -> None:
 @shared_task(ignore_result=True)
 def reconcile(account_id: int) -> None:
     """Make good the webhooks that never came, for one account."""
-    account = services.accounts_to_reconcile().filter(pk=account_id).first()
-    if account is None or not services.claim_reconcile(account):
+    account = sync.accounts_to_reconcile().filter(pk=account_id).first()
+    if account is None or not sync.claim_reconcile(account):
         return
     with limits.background(5):  # in Celery's own threads nobody waits long
-        accounts.try_quietly(services.reconcile, account)
+        accounts.try_quietly(sync.reconcile, account)
         accounts.try_quietly(cities.find, account)
 
 
 @shared_task(ignore_result=True)
 def reconcile_due_accounts() -> None:
-    for account_id in services.accounts_to_reconcile().values_list("pk", flat=True):
+    for account_id in sync.accounts_to_reconcile().values_list("pk", flat=True):
         ring(reconcile, account_id)
 
 

@@ -24,7 +24,7 @@ from avito_accounts import services as accounts
 from avito_accounts import webhooks
 from avito_accounts.models import BIGINT_MAX, Account
 from chats import services as chats
-from chats import shown
+from chats import shown, sync
 from chats.api import OkSerializer, TextSerializer
 from chats.models import Chat
 from chats.replies import Picture
@@ -202,8 +202,8 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         """The account's chats at Avito. What is seen here is also stored."""
         account, query = self._account(account_id), _query(ChatsQuery, request)
         user_id = accounts.user_id(account)
-        page = chats.call(account, lambda client: client.messenger.chats(user_id, **query))
-        chats.store_seen(account, page.chats)
+        page = sync.call(account, lambda client: client.messenger.chats(user_id, **query))
+        sync.store_seen(account, page.chats)
         return Response(LiveChatsSerializer(page).data)
 
     @extend_schema(operation_id="messenger_chats_retrieve", responses=LiveChatSerializer)
@@ -211,8 +211,8 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         """One chat at Avito. What is seen here is also stored."""
         account = self._account(account_id)
         user_id = accounts.user_id(account)
-        found = chats.call(account, lambda client: client.messenger.chat(user_id, chat_id))
-        chats.store_seen(account, [found])
+        found = sync.call(account, lambda client: client.messenger.chat(user_id, chat_id))
+        sync.store_seen(account, [found])
         return Response(LiveChatSerializer(found).data)
 
     @extend_schema(operation_id="messenger_messages_list", parameters=[PageQuery], responses=LiveMessagesSerializer)
@@ -220,8 +220,8 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         """A chat's messages, newest first. Does not mark them as read; what is seen here is also stored."""
         account, query = self._account(account_id), _query(PageQuery, request)
         user_id = accounts.user_id(account)
-        page = chats.call(account, lambda client: client.messenger.messages(user_id, chat_id, **query))
-        chats.store_messages(account, chat_id, page.messages, are_newest=query["offset"] == 0)
+        page = sync.call(account, lambda client: client.messenger.messages(user_id, chat_id, **query))
+        sync.store_messages(account, chat_id, page.messages, are_newest=query["offset"] == 0)
         return Response(LiveMessagesSerializer(page).data)
 
     @extend_schema(
@@ -272,7 +272,7 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         """Where voice messages can be heard for an hour, by the ids in their `content`; unknown ids are left out."""
         account, asked = self._account(account_id), _query(VoicesQuery, request)
         user_id, ids = accounts.user_id(account), list(dict.fromkeys(asked["ids"]))
-        urls = chats.call(account, lambda client: client.messenger.voice_urls(user_id, ids))
+        urls = sync.call(account, lambda client: client.messenger.voice_urls(user_id, ids))
         return Response({"voicesUrls": urls})
 
     @extend_schema(operation_id="messenger_webhook_retrieve", responses=WebhookSerializer)

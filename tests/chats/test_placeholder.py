@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from avito.types import Message as AvitoMessage
 from avito_accounts.models import Account
-from chats import inbox, services, tasks
+from chats import inbox, services, sync, tasks
 from chats.models import Chat, Message, WebhookEvent
 from notifications.models import Notification, Problem
 from tests.chats.test_intake import MAIN, message_event
@@ -110,7 +110,7 @@ def test_the_account_has_one_problem_however_often_it_comes(chat: Chat, nobody: 
 
 def test_replaying_its_event_tells_nobody_again(anna: Account, chat: Chat, nobody: Api) -> None:
     deliver(nobody)
-    services.store_messages(anna, chat.avito_id, [seen("Свободно?", id="next")])
+    sync.store_messages(anna, chat.avito_id, [seen("Свободно?", id="next")])
     inbox.replay(WebhookEvent.objects.all())
     tasks.process_inbox()
     assert told() == ["messenger_unpaid", "messenger_paid"]
@@ -158,7 +158,7 @@ def test_once_avito_shows_the_words_they_are_news(anna: Account, chat: Chat, nob
     deliver(nobody)
     services.mark_read_here(chat)
     for _twice in range(2):
-        services.store_messages(anna, chat.avito_id, [seen("Мой номер 8 916 123-45-67")])
+        sync.store_messages(anna, chat.avito_id, [seen("Мой номер 8 916 123-45-67")])
     message, now = Message.objects.get(avito_id=ID), Chat.objects.get()
     assert (message.type, message.text, message.is_placeholder) == ("text", "Мой номер 8 916 123-45-67", False)
     assert (now.unread_count, now.messages_count, now.phone) == (1, 2, "+79161234567")
@@ -166,16 +166,16 @@ def test_once_avito_shows_the_words_they_are_news(anna: Account, chat: Chat, nob
 
 
 def test_words_that_are_known_are_not_hidden_again(anna: Account, chat: Chat, nobody: Api) -> None:
-    services.store_messages(anna, chat.avito_id, [seen("Свободно?")])
+    sync.store_messages(anna, chat.avito_id, [seen("Свободно?")])
     deliver(nobody)
-    services.store_messages(anna, chat.avito_id, [seen(PLACEHOLDER)])
+    sync.store_messages(anna, chat.avito_id, [seen(PLACEHOLDER)])
     assert Message.objects.get(avito_id=ID).text == "Свободно?"
     assert (WebhookEvent.objects.get().status, told()) == ("processed", [])
 
 
 def test_an_old_one_behind_newer_words_is_no_problem_of_today(anna: Account, chat: Chat) -> None:
     old, new = seen(PLACEHOLDER, id="old", minutes_ago=60 * 48), seen("Свободно?", id="new")
-    services.store_messages(anna, chat.avito_id, [new, old])
+    sync.store_messages(anna, chat.avito_id, [new, old])
     assert Message.objects.get(avito_id="old").is_placeholder
     assert told() == []
 
@@ -202,9 +202,9 @@ def test_words_that_are_shown_again_settle_the_reply_they_are(anna: Account, cha
         sending_at=timezone.now() - timedelta(seconds=5),
     )  # fmt: skip
     Chat.objects.update(messages_count=2)
-    services.store_messages(anna, chat.avito_id, [seen(PLACEHOLDER, direction="out")])
+    sync.store_messages(anna, chat.avito_id, [seen(PLACEHOLDER, direction="out")])
     assert (Chat.objects.get().messages_count, Message.objects.filter(is_placeholder=True).count()) == (3, 1)
-    services.store_messages(anna, chat.avito_id, [seen("Да", direction="out"), seen("Спасибо", id="next")])
+    sync.store_messages(anna, chat.avito_id, [seen("Да", direction="out"), seen("Спасибо", id="next")])
     reply.refresh_from_db()
     assert (reply.delivery_status, reply.avito_id) == ("sent", ID)
     assert (Chat.objects.get().messages_count, Message.objects.count()) == (3, 3)
@@ -212,7 +212,7 @@ def test_words_that_are_shown_again_settle_the_reply_they_are(anna: Account, cha
 
 def test_a_message_of_another_chat_is_not_shown_again_in_this_one(anna: Account, chat: Chat, nobody: Api) -> None:
     deliver(nobody)
-    services.store_messages(anna, "u2i-other", [seen("Свободно?")])
+    sync.store_messages(anna, "u2i-other", [seen("Свободно?")])
     assert Message.objects.get(avito_id=ID).is_placeholder
     assert set(Chat.objects.values_list("unread_count", flat=True)) == {0}
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from avito.types import Message as AvitoMessage
 from avito_accounts import limits
 from avito_accounts.models import Account, Authorization
-from chats import replies, services, tasks
+from chats import memory, replies, sync, tasks
 from chats.models import Chat, Message
 from tests.avito_accounts.test_tokens import ROOT, product_environment
 from tests.chats.test_intake import MAIN, message_event
@@ -204,7 +204,7 @@ def test_a_reply_is_known_by_its_words_whatever_avito_makes_of_the_spaces(
         sending_at=timezone.now() - timedelta(seconds=5),
     )  # fmt: skip
     echo = AvitoMessage("m", ANNA, "out", "text", shown, {"text": shown}, timezone.now())
-    services.store_messages(anna, chat.avito_id, [echo])
+    sync.store_messages(anna, chat.avito_id, [echo])
     row.refresh_from_db()
     assert (row.delivery_status, row.avito_id, Message.objects.count()) == ("sent", "m", 1)
 
@@ -409,9 +409,9 @@ def test_two_equal_replies_whose_echoes_are_mixed_up_end_as_two_messages(chat: C
         )
         for _each in range(2)
     )
-    services.mark_sent(first, avito_id="b")  # the second one's echo, taken for the first
-    services.mark_sent(second, avito_id="b")
-    services.mark_sent(first, avito_id="a")
+    memory.mark_sent(first, avito_id="b")  # the second one's echo, taken for the first
+    memory.mark_sent(second, avito_id="b")
+    memory.mark_sent(first, avito_id="a")
     first.refresh_from_db()
     second.refresh_from_db()
     assert [(row.avito_id, row.delivery_status) for row in (first, second)] == [("a", "sent"), ("b", "sent")]
@@ -426,7 +426,7 @@ def test_an_echo_in_other_words_gives_way_to_the_reply_and_the_chat_still_shows_
     Message.objects.update(avito_id=None, delivery_status="sending")
     echo = make_message(chat, avito_id=sent.avito_id, direction="outbound", text="Да.", delivery_status="sent")
     Chat.objects.update(last_message=echo, messages_count=2)
-    services.mark_sent(sent, avito_id=str(sent.avito_id))
+    memory.mark_sent(sent, avito_id=str(sent.avito_id))
     [shown] = colleague.get("/api/v1/avito/chats").json()["results"]
     assert (shown["lastMessage"]["text"], shown["messagesCount"]) == ("Да", 1)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from avito.types import Message as AvitoMessage
 from avito_accounts.models import Account
-from chats import services, tasks
+from chats import sync, tasks
 from chats.models import CatchUp, Chat, Message, WebhookEvent
 from tests.chats.test_intake import MAIN, message_event
 from tests.conftest import Api
@@ -52,7 +52,7 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_messages(anna: A
 
     def queries(count: int) -> int:
         with CaptureQueriesContext(connection) as asked:
-            services.store_messages(anna, f"u2i-{count}", [seen(1000 * count + number) for number in range(count)])
+            sync.store_messages(anna, f"u2i-{count}", [seen(1000 * count + number) for number in range(count)])
         return len(asked)
 
     queries(1)

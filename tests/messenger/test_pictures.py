@@ -9,7 +9,7 @@ from django.test import Client
 
 from avito.messenger import IMAGE_MAX_BYTES
 from avito.types import Message as AvitoMessage
-from chats import replies, services, tasks
+from chats import replies, sync, tasks
 from chats.models import Chat, Message
 from tests.conftest import Api
 from tests.factories import make_user
@@ -194,6 +194,6 @@ def test_the_echo_of_a_picture_is_the_picture_and_of_a_voice_is_not(send: Send, 
         ("picture", "image", {"image": {"sizes": {"1x1": "https://a.b"}}}),
     ):
         echo = AvitoMessage(id, 5, "out", kind, "", content, waiting.created_at + timedelta(seconds=1))
-        services.store_messages(chat.account, chat.avito_id, [echo])  # type: ignore[arg-type]
+        sync.store_messages(chat.account, chat.avito_id, [echo])  # type: ignore[arg-type]
     waiting.refresh_from_db()
     assert (waiting.delivery_status, waiting.avito_id, Message.objects.count()) == ("sent", "picture", 2)
