@@ -88,7 +88,9 @@ class Gate:
             raise Refused(431, "headers_too_large", gettext_noop("The request's headers are too large."))
         if is_webhook:
             maximum, seconds = WEBHOOK_BYTES_MAX, BODY_SECONDS
-        elif headers.get(b"content-type", b"").lower().startswith(b"multipart/") and _image_path.fullmatch(scope["path"]):
+        elif headers.get(b"content-type", b"").lower().startswith(b"multipart/") and _image_path.fullmatch(
+            scope["path"]
+        ):
             maximum, seconds = IMAGE_BYTES_MAX, IMAGE_BODY_SECONDS
         else:
             maximum, seconds = JSON_BYTES_MAX, BODY_SECONDS
