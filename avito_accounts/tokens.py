@@ -23,7 +23,7 @@ from avito import auth
 from avito.client import Sender
 from avito_accounts import limits, news, proxies
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
-from avito_accounts.models import Account, Authorization, Proxy
+from avito_accounts.models import NO_LATER_THAN_AN_INTERVAL, Account, Authorization, Proxy
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +184,7 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
                 connection_error_code="",
                 connection_error_detail="",
                 connection_checked_at=now,
+                online_due_at=NO_LATER_THAN_AN_INTERVAL,
             )
             news.account_returned(owner)
     return row
@@ -212,6 +213,7 @@ def lift_flag(account: Account) -> None:
         connection_error_code="",
         connection_error_detail="",
         connection_checked_at=timezone.now(),
+        online_due_at=NO_LATER_THAN_AN_INTERVAL,
     )
     if lifted:
         account.connection_status = Account.ConnectionStatus.CONNECTED

@@ -88,7 +88,8 @@ def _signs(until: float, look_seconds: float) -> dict[int, list[float]]:
     while second < until:
         now = start + timedelta(seconds=second)
         while claimed := presence.claim(presence.HANDS, now=now):
-            presence.record([presence.Attempt(account.pk, now, "status", 1) for account in claimed])
+            began = time.monotonic()
+            presence.record([presence.Attempt(account.pk, began, "status", 1) for account in claimed], now=now)
             for account in claimed:
                 times[account.pk].append(second)
         second += look_seconds

@@ -30,10 +30,10 @@ from api.admin import RoleModelAdmin, asks_first
 from api.roles import permissions_of
 from avito_accounts.admin import shown
 from avito_accounts.admin.overview import GREY, OPTIONS, Card
-from avito_accounts.errors import KEYS_REFUSED, AccountUnusable, code_of, text_of, words
-from avito_accounts.models import IS_ONLINE, Account
+from avito_accounts.errors import AccountUnusable, code_of, text_of, words
+from avito_accounts.models import IS_LEFT_ALONE, IS_ONLINE, Account
 from messenger import presence
-from messenger.models import IS_LEFT_ALONE, Presence, PresenceAttempt
+from messenger.models import Presence, PresenceAttempt
 
 SET_ONLINE_AT_ONCE = 50
 """Not more accounts are set online by one action: whoever pressed the button waits for it."""
@@ -273,7 +273,7 @@ def _set_online(account: Account) -> Exception | None:
 def state_label(account: Presence) -> str:
     if not account.eternal_online_enabled:
         return shown.label("default", _("off"))
-    if account.is_left_alone:
+    if account.left_alone_code:
         return shown.label("warning", _("left alone"))
     if account.online_failures:
         return shown.label("danger", _("failing"))
@@ -284,8 +284,8 @@ def state_note(account: Presence) -> str:
     """Why, if it is not simply online."""
     if not account.eternal_online_enabled:
         return _("online by hand") if account.is_online else ""
-    if account.is_left_alone:
-        return words(KEYS_REFUSED if account.connection_error_code == KEYS_REFUSED else "reconnect_required")
+    if account.left_alone_code:
+        return words(account.left_alone_code)
     if account.online_failures:
         why = words(account.online_error_code, account.online_error_detail)
         return _("%(why)s Still online.") % {"why": why} if account.is_online else why
@@ -295,8 +295,8 @@ def state_note(account: Presence) -> str:
 
 
 def next_sign(account: Presence) -> str:
-    due_at, now = account.online_due_at, timezone.now()
-    if due_at is None or account.is_left_alone:
+    due_at, now = account.next_online_at, timezone.now()
+    if due_at is None:
         return shown.NOTHING
     late, when = (now - due_at).total_seconds(), ""
     if late > 0.05 * account.online_keep_alive_interval + 5:
