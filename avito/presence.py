@@ -7,7 +7,7 @@ from avito import protocol
 from avito.errors import Unreadable
 
 STATUS_PATH = "/messenger/v2/accounts/{user_id}/status/online"
-"""Hearsay: no document of Avito's knows it; seen in public code (jes11sy/avito-service), with no proof that it works."""
+"""Hearsay: no document of Avito's knows it; seen in public code (jes11sy/avito-service), never proven."""
 
 
 class PresenceCalls:
