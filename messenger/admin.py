@@ -19,7 +19,6 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.dataclasses import UnfoldAction
@@ -306,7 +305,7 @@ def next_sign(account: Presence) -> str:
     elif late > -60:
         when = _("within a minute")
     else:
-        when = _("in %(time)s") % {"time": timeuntil(due_at, now, depth=1)}
+        when = _("in %(count)s min") % {"count": round(-late / 60)}
     return format_html('<time datetime="{}" title="{}">{}</time>', due_at.isoformat(), clock(due_at), when)
 
 
@@ -343,6 +342,7 @@ def summary_of(now: datetime) -> dict[str, Any]:
         activity=Count("pk", filter=MethodFilter.answers["activity"][1]),
         failing=Count("pk", filter=IS_FAILING),
         left_alone=Count("pk", filter=IS_LEFT_ALONE),
+        waiting=Count("pk", filter=StateFilter.answers["waiting"][1]),
     )
     return {
         **{name: shown.number(count) for name, count in counts.items()},

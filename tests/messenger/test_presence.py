@@ -572,7 +572,7 @@ def test_the_status_of_a_hundred_accounts_costs_as_many_queries_as_that_of_ten(o
             authorize(account)
         client = Client(headers={"Authorization": str(owner.session.headers["Authorization"])})
         with CaptureQueriesContext(connection) as caught:
-            answer = client.get(f"{BASE}/status", {"pageSize": 200, "failing": "true"}).json()
+            answer = client.get(f"{BASE}/status", {"pageSize": "200", "failing": "true"}).json()
         assert len(answer["results"]) == Account.objects.filter(online_failures=1).count()
         return len(caught)
 

@@ -90,8 +90,11 @@ def workers(
     """Processes that keep accounts online, all beginning as soon as the block does."""
     command = [sys.executable, "-c", WORKER, str(hands), str(tolerance)]
     environment = product_environment(sandbox)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, env=environment, cwd=ROOT, **pipes) for _number in range(count)]
+    pipe = subprocess.PIPE
+    started = [
+        subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        for _number in range(count)
+    ]
     try:
         for worker in started:
             assert worker.stdout
