@@ -287,7 +287,9 @@ def state_note(account: Presence) -> str:
         return words(account.left_alone_code)
     if account.online_failures:
         why = words(account.online_error_code, account.online_error_detail)
-        return _("%(why)s Still online.") % {"why": why} if account.is_online else why
+        if not account.is_online:
+            return why
+        return _("%(why)s Still online.") % {"why": why if why.endswith(".") else f"{why}."}
     if account.is_online:
         return ""
     return _("The last sign is too old.") if account.last_online_at else _("No sign yet.")
