@@ -413,12 +413,13 @@ def many(count: int, interval: int | None = None) -> list[Account]:
 
 
 def spread(count: int) -> list[Account]:
-    """Accounts that drifted apart long ago: intervals of one to ten minutes, first slots anywhere within them."""
+    """Accounts online that drifted apart long ago: intervals of one to ten minutes, first slots anywhere within."""
     accounts = many(count)
     for number, account in enumerate(accounts):
         account.online_keep_alive_interval = 60 + 540 * number // count
         account.online_due_at = clock(number * 2654435761 % account.online_keep_alive_interval)
     Account.objects.bulk_update(accounts, ["online_keep_alive_interval", "online_due_at"])
+    Account.objects.update(last_online_at=clock(86_400))  # they stay online, though nothing is recorded here
     return accounts
 
 
@@ -464,6 +465,17 @@ def test_after_a_short_outage_what_was_late_comes_apart_and_within_its_tolerance
     by_second = Counter(int(second) for calls in times.values() for second in calls)
     crowd = max(by_second[second] for second in range(1000, 1500 + seconds))
     assert crowd <= 7 * sum(1 / interval for interval in accounts.values())
+
+
+@pytest.mark.parametrize("age_seconds", [None, 700])
+def test_who_is_not_online_does_not_wait_for_the_crowd_to_spread(anna: Account, age_seconds: int | None) -> None:
+    online_at = None if age_seconds is None else timezone.now() - timedelta(seconds=age_seconds)
+    Account.objects.update(eternal_online_enabled=True, last_online_at=online_at)
+    due(anna, seconds_ago=4)
+    assert presence.claim(10) == [anna]
+    Account.objects.update(last_online_at=timezone.now())
+    due(anna, seconds_ago=4)
+    assert presence.claim(10) == []
 
 
 @pytest.mark.django_db
