@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -159,8 +159,11 @@ def _told(start: float, seconds: float, dead: set[int]) -> bool:
         if call["status"] == 200 and call["at"] < start + seconds:
             times[owners[call["userId"]]].append(call["at"] - start)
     good = judge(times, seconds, sum(map(len, times.values())), but=dead)
-    failed = PresenceAttempt.objects.exclude(code="").exclude(account_id__in=dead).count()
-    print(f"  signs that failed    {failed:>10,}   of accounts without a dead proxy")
+    attempts = list(PresenceAttempt.objects.exclude(account_id__in=dead).values_list("at", "code"))
+    begun = Counter(int(at.timestamp()) for at, _code in attempts)
+    causes = Counter(code for _at, code in attempts if code)
+    print(f"  peak second, as sent {max(begun.values()) / (len(attempts) / seconds):>9.1f}x   by our own records")
+    print(f"  signs that failed    {causes.total():>10,}   of accounts without a dead proxy {dict(causes) or ''}")
     return good
 
 

@@ -48,7 +48,7 @@ HISTORY_KEPT = timedelta(days=3)
 HISTORY_BATCH = 10_000
 TOLERANCE_SHARE, TOLERANCE_SECONDS = 0.05, 5.0
 """By how much of its interval, and by how much beside, a sign may miss its time."""
-LATE_SECONDS = 2.0
+LATE_SECONDS = 1.5
 """A slot is late when nobody was there to serve it for longer than a look and a full hand take. Who is online can wait
 a little more; who is not, perhaps since a person has just switched it on, is served at once.
 """
