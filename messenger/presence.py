@@ -4,8 +4,8 @@ An account's next slot is a column. Whoever claims a slot moves the column to th
 slot is served at most once, whoever dies, sleeps or comes second. Slots of an account are one interval apart, nudged a
 little towards its own place in the interval, so that accounts enabled together drift apart.
 
-No crowd comes after an outage: the late slot of one who is online moves within the tolerance that is left to it, and
-one that was missed by more than the tolerance is not made up for, as the next one comes within the interval.
+No crowd comes after an outage: a late slot moves to some moment within the tolerance that is left to it, and one that
+was missed by more than the tolerance is not made up for, as the next one comes within the interval.
 
 All moments are the database's: hosts may disagree about the time, or jump. Between two of them a host only measures.
 """
@@ -48,9 +48,9 @@ HISTORY_KEPT = timedelta(days=3)
 HISTORY_BATCH = 10_000
 TOLERANCE_SHARE, TOLERANCE_SECONDS = 0.05, 5.0
 """By how much of its interval, and by how much beside, a sign may miss its time."""
-LATE_SECONDS = 1.5
-"""A slot is late when nobody was there to serve it for longer than a look and a full hand take. Who is online can wait
-a little more; who is not, perhaps since a person has just switched it on, is served at once.
+LATE_SECONDS, OFFLINE_WAITS_SECONDS = 2.0, 3.0
+"""A slot is late when nobody was there to serve it for longer than a look and a full hand take. Who is not online,
+perhaps since a person has just switched it on, waits only so much more.
 """
 
 # The place of an account in its interval, from 0 to the interval: neighbours in id lie far apart.
@@ -81,13 +81,14 @@ WITH due AS (
 UPDATE avito_accounts_account account
 SET online_due_at = CASE
     WHEN late > tolerance THEN {_NEXT_PLACE}
-    WHEN is_online AND late > %(late)s THEN now + make_interval(secs => random() * (tolerance - late)::float)
+    WHEN late > %(late)s THEN now + make_interval(secs => random() * least(
+        tolerance - late, CASE WHEN is_online THEN tolerance ELSE %(offline)s END)::float)
     ELSE slot + make_interval(secs => (online_keep_alive_interval + greatest(
         -0.04 * online_keep_alive_interval - 2, least(0.04 * online_keep_alive_interval + 2,
             {_AWAY})))::float) END,
     online_status_unknown_until = CASE WHEN online_status_unknown_until > now THEN online_status_unknown_until END
 FROM due WHERE due.id = account.id
-RETURNING account.id, late > tolerance OR is_online AND late > %(late)s, late > tolerance
+RETURNING account.id, late > %(late)s, late > tolerance
 """  # noqa: S608  made of our own words alone
 
 # In one order, so that two who record never block each other.
@@ -265,7 +266,12 @@ def _served(account: Account) -> Attempt | None:
 def claim(count: int, *, now: datetime | None = None) -> list[Account]:
     """Take up to `count` due slots, for good. Those that are late move on unserved. `now`: for tests."""
     mine: list[int] = []
-    asked = {"share": TOLERANCE_SHARE, "seconds": TOLERANCE_SECONDS, "late": LATE_SECONDS}
+    asked = {
+        "share": TOLERANCE_SHARE,
+        "seconds": TOLERANCE_SECONDS,
+        "late": LATE_SECONDS,
+        "offline": OFFLINE_WAITS_SECONDS,
+    }
     while not mine:
         here = time.monotonic()
         with connection.cursor() as cursor:
