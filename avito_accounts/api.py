@@ -189,7 +189,7 @@ class AccountSerializer(ModelSerializer):
         return proxy_error_of(account.proxy)
 
     def get_online_error(self, account: Account) -> dict[str, str] | None:
-        return error_of(account.online_error_code, account.online_error_detail)
+        return error_of(*account.online_problem)
 
     def get_online_method(self, account: Account) -> str | None:
         return account.online_method or None

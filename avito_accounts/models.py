@@ -10,9 +10,9 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
-from django.db.models import Count, ExpressionWrapper, F, Q, Value
-from django.db.models.functions import Now
+from django.db import connection, models
+from django.db.models import Case, Count, ExpressionWrapper, F, Q, Value, When
+from django.db.models.functions import Now, Random
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
@@ -30,6 +30,14 @@ BIGINT_MAX = 2**63 - 1
 def moscow_today() -> date:
     """The day in Moscow, which is Avito's own."""
     return datetime.now(MOSCOW).date()
+
+
+def database_now() -> datetime:
+    """The one clock of all processes: hosts may disagree, or jump."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+    return now  # type: ignore[no-any-return]
 
 
 def validate_proxy_host(value: str) -> None:
@@ -152,6 +160,22 @@ IS_ONLINE = Q(
     )
 )
 """`Account.is_online` as a question to the database."""
+WITHIN_AN_INTERVAL = Now() + ExpressionWrapper(
+    Random() * 0.95 * F("online_keep_alive_interval") * Value(timedelta(seconds=1)),
+    output_field=models.DurationField(),
+)
+"""A moment for `online_due_at`, so that accounts that begin together do not begin at once."""
+NO_LATER_THAN_AN_INTERVAL = Case(
+    When(
+        online_due_at__gt=Now()
+        + ExpressionWrapper(
+            F("online_keep_alive_interval") * Value(timedelta(seconds=1)), output_field=models.DurationField()
+        ),
+        then=WITHIN_AN_INTERVAL,
+    ),
+    default=F("online_due_at"),
+)
+"""For `online_due_at` when what made signs of life fail is over: backing off ends."""
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -299,8 +323,40 @@ class Account(models.Model):
         return self.last_online_at is not None and timezone.now() - self.last_online_at < age
 
     @property
+    def left_alone_code(self) -> str:
+        """Why no sign of life is given though it is switched on: a person has to reconnect the account. "": it is."""
+        if not self.eternal_online_enabled:
+            return ""
+        if self.connection_error_code == KEYS_REFUSED:
+            return KEYS_REFUSED
+        authorization = getattr(self, "authorization", None)
+        is_dead = authorization is not None and bool(authorization.dead_reason)
+        is_flagged = self.connection_status == self.ConnectionStatus.NEEDS_RECONNECT
+        return "reconnect_required" if is_dead or is_flagged else ""
+
+    @property
+    def next_online_at(self) -> datetime | None:
+        """When the next sign of life is due; None if none will be given."""
+        return None if self.left_alone_code else self.online_due_at
+
+    @property
+    def online_problem(self) -> tuple[str, str]:
+        """Code and detail of why the account is not kept online; empty if it is, or nothing was tried."""
+        if code := self.left_alone_code:
+            return code, ""
+        return self.online_error_code, self.online_error_detail
+
+    @property
     def has_own_keys(self) -> bool:
         return all(mask(self, name) for name in ("client_id", "client_secret"))
+
+
+IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
+    Q(connection_error_code=KEYS_REFUSED)
+    | Q(connection_status=Account.ConnectionStatus.NEEDS_RECONNECT)
+    | Q(authorization__dead_reason__gt="")
+)
+"""`Account.left_alone_code` as a question to the database."""
 
 
 class Authorization(models.Model):

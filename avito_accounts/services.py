@@ -12,7 +12,7 @@ import avito
 from avito.types import Owner
 from avito_accounts import jobs, news, proxies, tokens
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, AccountUnusable, WrongOwner
-from avito_accounts.models import Account, Authorization, Job
+from avito_accounts.models import NO_LATER_THAN_AN_INTERVAL, Account, Authorization, Job, database_now
 from notifications import events
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
     if changed & KEYS:  # the history shows that they changed, not what they are
         account._change_reason = ", ".join(sorted(changed & KEYS))  # type: ignore[attr-defined]
     if not changed.isdisjoint(ONLINE):  # from now on, at the new interval
-        account.online_due_at = timezone.now() if account.eternal_online_enabled else None
+        account.online_due_at = database_now() if account.eternal_online_enabled else None
         account.online_failures = 0
         written |= {"online_due_at", "online_failures"}
     with transaction.atomic():
@@ -133,6 +133,8 @@ def save(account: Account, changed: set[str], *, proxy_address: "proxies.Address
         if keys_changed:
             Authorization.objects.filter(account=account).delete()
             news.forget_account(account.pk)
+        if "proxy" in changed and not is_new:  # the other way may work
+            Account.objects.filter(pk=account.pk).update(online_due_at=NO_LATER_THAN_AN_INTERVAL)
         if "connection_status" in written and account.has_own_keys:
             queue_after_connecting(account)
     if "authorization" in account._state.fields_cache:

@@ -24,7 +24,7 @@ from avito.client import Sender
 from avito.transport import Until
 from avito_accounts import limits, news, proxies
 from avito_accounts.errors import KEYS_REFUSED, AccountNotAuthorized, MissingAvitoSecrets, ReconnectRequired
-from avito_accounts.models import Account, Authorization, Proxy
+from avito_accounts.models import NO_LATER_THAN_AN_INTERVAL, Account, Authorization, Proxy
 from notifications import events
 
 log = structlog.get_logger(__name__)
@@ -188,6 +188,7 @@ def store(account: Account, token: avito.Token, *, kind: str, replaces: int | No
                 connection_error_code="",
                 connection_error_detail="",
                 connection_checked_at=now,
+                online_due_at=NO_LATER_THAN_AN_INTERVAL,
             )
             news.account_returned(owner)
         events.emit("account.updated", account.pk)
@@ -220,6 +221,7 @@ def lift_flag(account: Account) -> None:
             connection_error_code="",
             connection_error_detail="",
             connection_checked_at=timezone.now(),
+            online_due_at=NO_LATER_THAN_AN_INTERVAL,
         )
         if lifted:
             events.emit("account.updated", account.pk)

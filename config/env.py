@@ -38,6 +38,8 @@ VARIABLES = {
     "AVITO_RECONCILE_SECONDS": "how often the chats of an account are read again for webhooks that never came",
     "AVITO_CHECK_SECONDS": "how often each account's connection, and each proxy, is checked",
     "AVITO_SYNC_SECONDS": "how often each account's balance, listings and statistics are read",
+    "AVITO_ONLINE_STATUS_PATH": "the call, hearsay, that says that `{user_id}` is online; `off`: only activity counts",
+    "AVITO_ONLINE_STATUS_AGAIN_SECONDS": "for how long an account is spared that call after Avito did not know it",
     "PROXY_ALLOW_PRIVATE": "whether a proxy's host may lead to a private or loopback address",
     "AVITO_TIMEOUT_SECONDS": "how long one call to Avito may take",
     "AVITO_RATE_LIMIT_PER_MINUTE": "calls to Avito in any minute, of all accounts and processes together",

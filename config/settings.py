@@ -1,6 +1,7 @@
 """The one settings file; values that differ by installation come from the environment (see `config.env`)."""
 
 import logging
+import re
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from django.http import HttpRequest
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
+from avito.presence import STATUS_PATH
 from config import embedded, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -82,6 +84,10 @@ if AVITO_RATE_LIMIT_PER_MINUTE < 1:
     raise ImproperlyConfigured("AVITO_RATE_LIMIT_PER_MINUTE must be at least 1.")
 AVITO_CHECK_SECONDS = max(60, env.number("AVITO_CHECK_SECONDS", 600))
 AVITO_SYNC_SECONDS = max(60, env.number("AVITO_SYNC_SECONDS", 3600))
+AVITO_ONLINE_STATUS_PATH = env.text("AVITO_ONLINE_STATUS_PATH", STATUS_PATH)
+if not re.fullmatch(r"off|/[^\s{}?#]*\{user_id\}[^\s{}?#]*", AVITO_ONLINE_STATUS_PATH):
+    raise ImproperlyConfigured("AVITO_ONLINE_STATUS_PATH must be a path with {user_id}, or off.")
+AVITO_ONLINE_STATUS_AGAIN_SECONDS = max(0, env.number("AVITO_ONLINE_STATUS_AGAIN_SECONDS", 600))
 PROXY_ALLOW_PRIVATE = env.flag("PROXY_ALLOW_PRIVATE", default=not PRODUCTION)
 AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
 AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")

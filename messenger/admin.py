@@ -19,7 +19,6 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.dataclasses import UnfoldAction
@@ -30,10 +29,10 @@ from api.admin import RoleModelAdmin, asks_first
 from api.roles import permissions_of
 from avito_accounts.admin import shown
 from avito_accounts.admin.overview import GREY, OPTIONS, Card
-from avito_accounts.errors import KEYS_REFUSED, AccountUnusable, code_of, text_of, words
-from avito_accounts.models import IS_ONLINE, Account
+from avito_accounts.errors import AccountUnusable, code_of, text_of, words
+from avito_accounts.models import IS_LEFT_ALONE, IS_ONLINE, Account
 from messenger import presence
-from messenger.models import IS_LEFT_ALONE, Presence, PresenceAttempt
+from messenger.models import Presence, PresenceAttempt
 
 SET_ONLINE_AT_ONCE = 50
 """Not more accounts are set online by one action: whoever pressed the button waits for it."""
@@ -273,7 +272,7 @@ def _set_online(account: Account) -> Exception | None:
 def state_label(account: Presence) -> str:
     if not account.eternal_online_enabled:
         return shown.label("default", _("off"))
-    if account.is_left_alone:
+    if account.left_alone_code:
         return shown.label("warning", _("left alone"))
     if account.online_failures:
         return shown.label("danger", _("failing"))
@@ -284,19 +283,21 @@ def state_note(account: Presence) -> str:
     """Why, if it is not simply online."""
     if not account.eternal_online_enabled:
         return _("online by hand") if account.is_online else ""
-    if account.is_left_alone:
-        return words(KEYS_REFUSED if account.connection_error_code == KEYS_REFUSED else "reconnect_required")
+    if account.left_alone_code:
+        return words(account.left_alone_code)
     if account.online_failures:
         why = words(account.online_error_code, account.online_error_detail)
-        return _("%(why)s Still online.") % {"why": why} if account.is_online else why
+        if not account.is_online:
+            return why
+        return _("%(why)s Still online.") % {"why": why if why.endswith(".") else f"{why}."}
     if account.is_online:
         return ""
     return _("The last sign is too old.") if account.last_online_at else _("No sign yet.")
 
 
 def next_sign(account: Presence) -> str:
-    due_at, now = account.online_due_at, timezone.now()
-    if due_at is None or account.is_left_alone:
+    due_at, now = account.next_online_at, timezone.now()
+    if due_at is None:
         return shown.NOTHING
     late, when = (now - due_at).total_seconds(), ""
     if late > 0.05 * account.online_keep_alive_interval + 5:
@@ -306,7 +307,7 @@ def next_sign(account: Presence) -> str:
     elif late > -60:
         when = _("within a minute")
     else:
-        when = _("in %(time)s") % {"time": timeuntil(due_at, now, depth=1)}
+        when = _("in %(count)s min") % {"count": round(-late / 60)}
     return format_html('<time datetime="{}" title="{}">{}</time>', due_at.isoformat(), clock(due_at), when)
 
 
@@ -343,6 +344,7 @@ def summary_of(now: datetime) -> dict[str, Any]:
         activity=Count("pk", filter=MethodFilter.answers["activity"][1]),
         failing=Count("pk", filter=IS_FAILING),
         left_alone=Count("pk", filter=IS_LEFT_ALONE),
+        waiting=Count("pk", filter=StateFilter.answers["waiting"][1]),
     )
     return {
         **{name: shown.number(count) for name, count in counts.items()},

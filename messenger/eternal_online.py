@@ -1,7 +1,7 @@
 """`/eternal-online`: who is kept online, how that goes, and the same by hand."""
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from api.serializers import Serializer
 from avito_accounts.api import ErrorSerializer, error_of
-from avito_accounts.models import Account
+from avito_accounts.models import IS_LEFT_ALONE, Account
 from messenger import presence
 from messenger.models import PresenceAttempt
 
@@ -20,7 +20,10 @@ HISTORY, HISTORY_MAX = 50, 200
 
 
 class PresenceSerializer(Serializer):
-    """How an account is kept online. `onlineMethod`: of the last success. `nextDueAt`: null while it is off."""
+    """How an account is kept online. `onlineMethod`: of the last success.
+
+    `nextDueAt`: null while it is off, or left alone since a person has to reconnect it; `onlineError` then says so.
+    """
 
     account_id = serializers.IntegerField(source="pk")
     eternal_online_enabled = serializers.BooleanField()
@@ -28,7 +31,7 @@ class PresenceSerializer(Serializer):
     is_online = serializers.BooleanField()
     online_method = serializers.SerializerMethodField()
     last_online_at = serializers.DateTimeField(allow_null=True)
-    next_due_at = serializers.DateTimeField(source="online_due_at", allow_null=True)
+    next_due_at = serializers.DateTimeField(source="next_online_at", allow_null=True)
     consecutive_failures = serializers.IntegerField(source="online_failures")
     online_error = serializers.SerializerMethodField()
 
@@ -38,7 +41,7 @@ class PresenceSerializer(Serializer):
 
     @extend_schema_field(ErrorSerializer(allow_null=True))
     def get_online_error(self, account: Account) -> dict[str, str] | None:
-        return error_of(account.online_error_code, account.online_error_detail)
+        return error_of(*account.online_problem)
 
 
 class AttemptSerializer(Serializer):
@@ -69,14 +72,17 @@ class HistoryQuery(Serializer):
 
 class PresenceFilter(django_filters.FilterSet):
     enabled = django_filters.BooleanFilter(field_name="eternal_online_enabled")
-    failing = django_filters.BooleanFilter(method="by_failure", label=_("the last attempt failed"))
+    failing = django_filters.BooleanFilter(
+        method="by_failure", label=_("the last attempt failed, or a person has to reconnect it")
+    )
 
     class Meta:
         model = Account
         fields: tuple[str, ...] = ()
 
     def by_failure(self, queryset: QuerySet[Account], name: str, value: bool) -> QuerySet[Account]:
-        return queryset.filter(online_failures__gt=0) if value else queryset.filter(online_failures=0)
+        is_failing = Q(online_failures__gt=0) | IS_LEFT_ALONE
+        return queryset.filter(is_failing) if value else queryset.exclude(is_failing)
 
 
 class EternalOnlineViewSet(viewsets.GenericViewSet[Account]):

@@ -1,20 +1,11 @@
 """What the live messenger remembers by itself: keys of sends, signs of life."""
 
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from avito_accounts.errors import KEYS_REFUSED
 from avito_accounts.models import Account
 from chats.models import AVITO_ID_MAX, Message
-
-IS_LEFT_ALONE = Q(eternal_online_enabled=True) & (
-    Q(connection_error_code=KEYS_REFUSED)
-    | Q(connection_status=Account.ConnectionStatus.NEEDS_RECONNECT)
-    | Q(authorization__dead_reason__gt="")
-)
-"""`Presence.is_left_alone` as a question to the database."""
 
 
 class SendKey(models.Model):
@@ -48,14 +39,6 @@ class Presence(Account):
         proxy = True
         verbose_name = _("eternal online")
         verbose_name_plural = _("eternal online")
-
-    @property
-    def is_left_alone(self) -> bool:
-        """Enabled, but no sign is given: a person has to reconnect the account first."""
-        authorization = getattr(self, "authorization", None)
-        is_dead = authorization is not None and bool(authorization.dead_reason)
-        is_flagged = self.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT
-        return self.eternal_online_enabled and (is_dead or is_flagged or self.connection_error_code == KEYS_REFUSED)
 
 
 class PresenceAttempt(models.Model):

@@ -2,14 +2,18 @@
 
 An account's next slot is a column. Whoever claims a slot moves the column to the next one in the same statement, so a
 slot is served at most once, whoever dies, sleeps or comes second. Slots of an account are one interval apart, nudged a
-little towards its own place in the interval, so that accounts enabled together drift apart. A slot that was missed by
-more than the tolerance is not made up for: the next one comes within the interval, and no crowd comes after an outage.
+little towards its own place in the interval, so that accounts enabled together drift apart.
+
+No crowd comes after an outage: a late slot moves to some moment within the tolerance that is left to it, and one that
+was missed by more than the tolerance is not made up for, as the next one comes within the interval.
+
+All moments are the database's: hosts may disagree about the time, or jump. Between two of them a host only measures.
 """
 
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,16 +21,16 @@ from functools import cache
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.db import connection, connections, transaction
-from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Value
-from django.db.models.functions import Now, Random
-from django.utils import timezone
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 import avito
 import doorbell
 from avito_accounts import limits, services
 from avito_accounts.errors import AccountUnusable, code_of, text_of
-from avito_accounts.models import Account
+from avito_accounts.models import WITHIN_AN_INTERVAL, Account, database_now
 from avito_accounts.proxies import is_resting
 from messenger.models import PresenceAttempt
 from notifications import events
@@ -41,12 +45,14 @@ BATCH_SECONDS = 0.1
 """How long results are gathered before they are written together, and their hands get other work."""
 PATIENCE_SECONDS = 5.0
 BACKOFF_SECONDS_MAX = 1800
-STATUS_UNKNOWN_SECONDS = 600
-"""For how long an account is spared the status call after Avito has said that it knows none."""
 HISTORY_KEPT = timedelta(days=3)
 HISTORY_BATCH = 10_000
-FIRST_SIGN = 0.95
-"""Of an interval: when the first sign of an account comes at the latest that was enabled together with others."""
+TOLERANCE_SHARE, TOLERANCE_SECONDS = 0.05, 5.0
+"""By how much of its interval, and by how much beside, a sign may miss its time."""
+LATE_SECONDS, OFFLINE_WAITS_SECONDS = 2.0, 3.0
+"""A slot is late when nobody was there to serve it for longer than a look and a full hand take. Who is not online,
+perhaps since a person has just switched it on, waits only so much more.
+"""
 
 # The place of an account in its interval, from 0 to the interval: neighbours in id lie far apart.
 _PLACE = "mod(account.id * 2654435761, online_keep_alive_interval)"
@@ -59,7 +65,9 @@ _AWAY = f"""mod(mod({_PLACE} - extract(epoch FROM slot), online_keep_alive_inter
 CLAIM = f"""
 WITH due AS (
     SELECT account.id, account.online_due_at AS slot, now,
-           now - account.online_due_at > make_interval(secs => 0.05 * online_keep_alive_interval + 5) AS is_missed
+           extract(epoch FROM now - account.online_due_at) AS late,
+           %(share)s * online_keep_alive_interval + %(seconds)s AS tolerance,
+           coalesce(last_online_at > now - make_interval(secs => 2 * online_keep_alive_interval), false) AS is_online
     FROM avito_accounts_account account
     CROSS JOIN (SELECT coalesce(%(now)s, clock_timestamp()) AS now) clock
     WHERE account.online_due_at <= now
@@ -73,12 +81,15 @@ WITH due AS (
 )
 UPDATE avito_accounts_account account
 SET online_due_at = CASE
-    WHEN is_missed THEN {_NEXT_PLACE}
+    WHEN late > tolerance THEN {_NEXT_PLACE}
+    WHEN late > %(late)s THEN now + make_interval(secs => random() * least(
+        tolerance - late, CASE WHEN is_online THEN tolerance ELSE %(offline)s END)::float)
     ELSE slot + make_interval(secs => (online_keep_alive_interval + greatest(
         -0.04 * online_keep_alive_interval - 2, least(0.04 * online_keep_alive_interval + 2,
-            {_AWAY})))::float) END
+            {_AWAY})))::float) END,
+    online_status_unknown_until = CASE WHEN online_status_unknown_until > now THEN online_status_unknown_until END
 FROM due WHERE due.id = account.id
-RETURNING account.id, due.is_missed
+RETURNING account.id, late > %(late)s, late > tolerance
 """  # noqa: S608  made of our own words alone
 
 # In one order, so that two who record never block each other.
@@ -90,25 +101,29 @@ UPDATE avito_accounts_account account SET
     online_error_code = code,
     online_error_detail = detail,
     online_failures = CASE WHEN code = '' THEN 0 ELSE least(online_failures + 1, 1000) END,
-    online_status_unknown_until = coalesce(unknown_until, online_status_unknown_until),
+    online_status_unknown_until = CASE
+        WHEN status_is_unknown THEN at + make_interval(secs => %s) ELSE online_status_unknown_until END,
     online_due_at = CASE
         WHEN code = '' OR keeps_slot OR online_due_at IS NULL THEN online_due_at
         ELSE greatest(online_due_at, at + make_interval(secs => spread * least(
             online_keep_alive_interval * power(2, least(online_failures, 10)),
             greatest(online_keep_alive_interval, %s)))) END
-FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::float[],
-            %s::bool[])
-    AS result (account_id, at, method, code, detail, unknown_until, spread, keeps_slot)
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::bool[], %s::float[], %s::bool[])
+    AS result (account_id, at, method, code, detail, status_is_unknown, spread, keeps_slot)
 WHERE account.id = result.account_id AND (code = '' OR last_online_at IS NULL OR at >= last_online_at)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of one sign of life. `method`: the call that Avito accepted, or "". `error`: why it failed."""
+    """What came of one sign of life.
+
+    `began`: by this process's `time.monotonic`. `method`: the call that Avito accepted, or "". `error`: why it failed.
+    `status_is_unknown`: Avito has just said that it knows no status call.
+    """
 
     account_id: int
-    at: datetime
+    began: float
     method: str
     latency_ms: int | None
     error: Exception | None = None
@@ -147,11 +162,7 @@ def disable(account: Account) -> Account:
 
 def enable_many(accounts: QuerySet[Account]) -> int:
     """Keep these accounts online; the first signs come spread, each within its interval. How many were off before."""
-    first = Now() + ExpressionWrapper(
-        Random() * FIRST_SIGN * F("online_keep_alive_interval") * Value(timedelta(seconds=1)),
-        output_field=DurationField(),
-    )
-    return _switch(accounts, True, online_due_at=first)
+    return _switch(accounts, True, online_due_at=WITHIN_AN_INTERVAL)
 
 
 def disable_many(accounts: QuerySet[Account]) -> int:
@@ -185,28 +196,26 @@ def give_sign(account: Account, *, by_hand: bool = False) -> Attempt:
     """Call Avito; failures are results, not exceptions.
 
     The status call first, unless Avito has said of late that it knows none, and then a call that counts as activity.
-    `by_hand`: a person wants it; then the status call in any case.
+    `account`: as it was claimed. `by_hand`: a person wants it; then the status call is made although it was unknown.
     """
-    began, at = time.monotonic(), timezone.now()
-    unknown_until = account.online_status_unknown_until
-    is_unknown = not by_hand and unknown_until is not None and unknown_until > at
-    method, error = "", None
+    began, path = time.monotonic(), settings.AVITO_ONLINE_STATUS_PATH
+    asks = path != "off" and (by_hand or account.online_status_unknown_until is None)
+    method, error, is_unknown = "", None, False
     try:
         user_id = services.user_id(account)
-        if not is_unknown:
+        if asks:
             try:
-                services.call(account, lambda client: client.presence.report_online(user_id))
+                services.call(account, lambda client: client.presence.report_online(user_id, path=path))
                 method = "status"
             except avito.NotFound:
                 is_unknown = True
-        if is_unknown:
+        if not method:
             services.recognise(account, services.call(account, lambda client: client.user.me()))
             method = "activity"
     except (avito.AvitoError, AccountUnusable) as caught:
         error = caught
     latency = None if error else round((time.monotonic() - began) * 1000)
-    asked = by_hand or unknown_until is None or unknown_until <= at
-    return Attempt(account.pk, at, method, latency, error, status_is_unknown=is_unknown and asked, by_hand=by_hand)
+    return Attempt(account.pk, began, method, latency, error, is_unknown, by_hand)
 
 
 def keep_online() -> None:
@@ -224,7 +233,7 @@ def keep_online() -> None:
                 return
             connection.close()  # while Avito is waited for
             done, hands.under_way = wait(hands.under_way, timeout=BATCH_SECONDS)
-            hands.done += [future.result() for future in done]
+            hands.done += filter(None, (future.result() for future in done))
 
 
 class _Hands:
@@ -232,7 +241,7 @@ class _Hands:
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(HANDS, thread_name_prefix="presence")
-        self.under_way: set[Future[Attempt]] = set()
+        self.under_way: set[Future[Attempt | None]] = set()
         self.done: list[Attempt] = []
 
 
@@ -240,72 +249,87 @@ _one_at_a_time = threading.Lock()
 _hands = cache(_Hands)
 
 
-def _served(account: Account) -> Attempt:
+def _served(account: Account) -> Attempt | None:
+    """None if this process was stopped for so long that the slot is over; others may be at the next one by now."""
+    began = time.monotonic()
+    if began - account.read_at > TOLERANCE_SHARE * account.online_keep_alive_interval + TOLERANCE_SECONDS:
+        log.warning("presence_slot_over", account_id=account.pk)
+        return None
     try:
         with limits.background(PATIENCE_SECONDS):
             return give_sign(account)
     except Exception as error:  # one account's trouble is not the others'
         log.exception("presence_failed", account_id=account.pk)
-        return Attempt(account.pk, timezone.now(), "", None, error)
+        return Attempt(account.pk, began, "", None, error)
     finally:
         connections.close_all()
 
 
 def claim(count: int, *, now: datetime | None = None) -> list[Account]:
-    """Take up to `count` due slots, for good. Those missed by too much move on unserved."""
+    """Take up to `count` due slots, for good. Those that are late move on unserved. `now`: for tests."""
     mine: list[int] = []
+    asked = {
+        "share": TOLERANCE_SHARE,
+        "seconds": TOLERANCE_SECONDS,
+        "late": LATE_SECONDS,
+        "offline": OFFLINE_WAITS_SECONDS,
+    }
     while not mine:
+        here = time.monotonic()
         with connection.cursor() as cursor:
-            cursor.execute(CLAIM, {"count": count, "now": now})
+            cursor.execute(CLAIM, {**asked, "count": count, "now": now})
             rows = cursor.fetchall()
-        mine = [account_id for account_id, is_missed in rows if not is_missed]
+        mine = [account_id for account_id, is_late, _is_missed in rows if not is_late]
         if len(mine) < len(rows):
-            log.warning("presence_slots_missed", count=len(rows) - len(mine))
+            missed = sum(is_missed for *_, is_missed in rows)
+            log.warning("presence_slots_late", count=len(rows) - len(mine), missed=missed)
         if len(rows) < count:
             break
     if not mine:
         return []
-    return list(Account.objects.select_related("authorization", "proxy").filter(pk__in=mine))
+    accounts = list(Account.objects.select_related("authorization", "proxy").filter(pk__in=mine))
+    for account in accounts:
+        account.read_at = here  # not later than the claim, though this process may have been stopped in between
+    return accounts
 
 
-def record(attempts: Sequence[Attempt]) -> None:
-    """Write down what happened, in a few statements whatever the number. Repeated failure makes the next slot later."""
-    now = timezone.now()
-    unknown_until = now + timedelta(seconds=STATUS_UNKNOWN_SECONDS)
+def record(attempts: Sequence[Attempt], *, now: datetime | None = None) -> None:
+    """Write down what happened, in a few statements whatever the number. Repeated failure makes the next slot later.
+
+    `now`: for tests.
+    """
+    now, here = now or database_now(), time.monotonic()
+    timed = [(one, now - timedelta(seconds=here - one.began)) for one in attempts]
     rows = [
-        (one.account_id, one.at, one.method, one.code, one.detail,
-         unknown_until if one.status_is_unknown else None, random.uniform(0.9, 1.1), one.keeps_slot)  # noqa: S311
-        for one in attempts
+        (one.account_id, at, one.method, one.code, one.detail, one.status_is_unknown,
+         random.uniform(0.9, 1.1), one.keeps_slot)  # noqa: S311
+        for one, at in timed
     ]  # fmt: skip
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(LOCK, [[one.account_id for one in attempts]])
             was_fine = dict(cursor.fetchall())
-            cursor.execute(RECORD, [BACKOFF_SECONDS_MAX, *map(list, zip(*rows, strict=True))])
-        PresenceAttempt.objects.bulk_create(_kept(attempts))
+            seconds = settings.AVITO_ONLINE_STATUS_AGAIN_SECONDS, BACKOFF_SECONDS_MAX
+            cursor.execute(RECORD, [*seconds, *map(list, zip(*rows, strict=True))])
+        PresenceAttempt.objects.bulk_create(
+            PresenceAttempt(
+                account_id=one.account_id,
+                at=at,
+                method=one.method,
+                code=one.code,
+                detail=one.detail,
+                latency_ms=one.latency_ms,
+            )
+            for one, at in timed
+            if one.account_id in was_fine
+        )
         # A sign of life every minute is no news; that they fail, or no longer do, is.
         turned = [one for one in attempts if was_fine.get(one.account_id, not one.code) != (not one.code)]
         events.emit("account.updated", *(one.account_id for one in turned))
 
 
-def _kept(attempts: Iterable[Attempt]) -> list[PresenceAttempt]:
-    known = set(Account.objects.filter(pk__in=[one.account_id for one in attempts]).values_list("pk", flat=True))
-    return [
-        PresenceAttempt(
-            account_id=one.account_id,
-            at=one.at,
-            method=one.method,
-            code=one.code,
-            detail=one.detail,
-            latency_ms=one.latency_ms,
-        )
-        for one in attempts
-        if one.account_id in known
-    ]
-
-
 def forget_old() -> None:
     """History is kept for a few days; deleted in batches, each on its own."""
-    old = PresenceAttempt.objects.filter(at__lt=timezone.now() - HISTORY_KEPT)
+    old = PresenceAttempt.objects.filter(at__lt=Now() - HISTORY_KEPT)
     while PresenceAttempt.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:HISTORY_BATCH])).delete()[0]:
         pass

@@ -127,8 +127,16 @@ def test_production_with_strong_secrets_passes_the_deployment_check() -> None:
         ({"ENVIRONMENT": "staging"}, "ENVIRONMENT"),
         ({"AVITO_WEBHOOK_SIGNATURE": "enforce"}, "AVITO_WEBHOOK_SIGNATURE_SECRET"),
         ({"AVITO_WEBHOOK_SIGNATURE": "perhaps"}, "AVITO_WEBHOOK_SIGNATURE"),
+        ({"AVITO_ONLINE_STATUS_PATH": "/online/{account}"}, "AVITO_ONLINE_STATUS_PATH"),
     ],
-    ids=["DEBUG", "no secret", "another environment", "signature without a secret", "unknown signature mode"],
+    ids=[
+        "DEBUG",
+        "no secret",
+        "another environment",
+        "signature without a secret",
+        "unknown signature mode",
+        "no path",
+    ],
 )
 def test_production_does_not_start_wrongly_configured(changes: dict[str, str], word: str) -> None:
     checked = manage("check", **changes)

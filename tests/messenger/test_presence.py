@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.db import OperationalError, connection, connections
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -18,7 +20,7 @@ from avito_accounts.models import Account, Authorization
 from messenger import presence, tasks
 from messenger.models import PresenceAttempt
 from tests.conftest import Api
-from tests.factories import make_account, make_proxy
+from tests.factories import authorize, make_account, make_proxy
 from tests.recording_proxy import recording_proxy
 from tests.sandbox.driver import ANNA, Sandbox
 
@@ -206,12 +208,54 @@ def test_activity_of_another_profile_is_none_of_this_account(owner: Api, avito_s
     assert shown(owner, account)["isOnline"] is False
 
 
-def test_an_account_that_is_flagged_elsewhere_is_left_alone(owner: Api, anna: Account, avito_sandbox: Sandbox) -> None:
-    enabled(owner, anna)
-    tokens.flag(anna)
+def flagged(account: Account) -> None:
+    tokens.flag(account)
+
+
+def dead(account: Account) -> None:
+    Authorization.objects.filter(account=account).update(dead_reason="invalid_grant")
+
+
+def refused(account: Account) -> None:
+    Authorization.objects.filter(account=account).delete()
+    tokens.flag(account, code="invalid_client")
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"), [(flagged, "reconnect_required"), (dead, "reconnect_required"), (refused, "invalid_client")]
+)
+def test_an_account_that_is_revoked_elsewhere_is_left_alone_and_shown_until_it_is_connected_again(
+    owner: Api, anna: Account, avito_sandbox: Sandbox, ended: Callable[[Account], None], code: str
+) -> None:
+    Account.objects.update(online_failures=5, online_due_at=timezone.now() + timedelta(minutes=25))  # it backs off
+    enabled(owner, anna, interval=60)
+    Account.objects.update(online_due_at=timezone.now() + timedelta(minutes=25), last_online_at=timezone.now())
+    ended(anna)
+    now = shown(owner, anna)
+    assert (now["onlineError"]["code"], now["nextDueAt"], now["consecutiveFailures"]) == (code, None, 0)
+    assert now["onlineError"]["detail"]
+    assert owner.get(f"/api/v1/accounts/{anna.pk}").json()["onlineError"] == now["onlineError"]
+    assert [owner.get(f"{BASE}/status", failing=word).json()["count"] for word in ("true", "false")] == [1, 0]
+    pair = avito_sandbox.tokens(ANNA)
+    due(anna, seconds_ago=-1500)
+    authorize(anna, access_token=pair["access_token"], refresh_token=pair["refresh_token"])
+    now = shown(owner, anna)
+    assert now["onlineError"] is None
+    assert datetime.fromisoformat(now["nextDueAt"]) - timezone.now() < timedelta(seconds=60)
+    assert [owner.get(f"{BASE}/status", failing=word).json()["count"] for word in ("true", "false")] == [0, 1]
     due(anna)
     tasks.keep_online()
-    assert paths(avito_sandbox) == []
+    assert shown(owner, anna)["isOnline"] is True
+
+
+def test_accounts_that_are_left_alone_are_not_claimed_and_come_back_apart(anna: Account) -> None:
+    accounts = many(200, 60)
+    Account.objects.update(connection_status="needs_reconnect")
+    assert served(600) == {}
+    Account.objects.update(connection_status="connected")
+    times = served(720, since=600, tick=1)
+    assert all(times[account.pk][0] <= 662 for account in accounts)
+    assert max(Counter(int(calls[0]) for calls in times.values()).values()) <= 3 * 200 / 60
 
 
 @pytest.mark.usefixtures("knows_status")
@@ -250,6 +294,24 @@ def test_what_was_done_while_the_database_was_away_is_recorded_later(
     monkeypatch.setattr(presence, "record", written)
     tasks.keep_online()
     assert [one["ok"] for one in history(owner, anna)] == [True]
+
+
+@pytest.mark.usefixtures("knows_status")
+def test_the_status_call_is_a_setting_and_may_be_none(
+    owner: Api, anna: Account, avito_sandbox: Sandbox, settings: LazySettings
+) -> None:
+    enabled(owner, anna)
+    settings.AVITO_ONLINE_STATUS_PATH = "off"
+    tasks.keep_online()
+    assert owner.post(f"{BASE}/accounts/{anna.pk}/set-online").json()["onlineMethod"] == "activity"
+    assert paths(avito_sandbox) == [SELF, SELF]
+    assert [one["method"] for one in history(owner, anna)] == ["activity"] * 2
+    settings.AVITO_ONLINE_STATUS_PATH = "/messenger/v9/{user_id}/here"
+    avito_sandbox.fault("status", "/here$", status=200, body="{}")
+    due(anna)
+    tasks.keep_online()
+    assert paths(avito_sandbox)[-1] == f"/messenger/v9/{ANNA}/here"
+    assert shown(owner, anna)["onlineMethod"] == "status"
 
 
 # By hand
@@ -350,6 +412,17 @@ def many(count: int, interval: int | None = None) -> list[Account]:
     )
 
 
+def spread(count: int) -> list[Account]:
+    """Accounts online that drifted apart long ago: intervals of one to ten minutes, first slots anywhere within."""
+    accounts = many(count)
+    for number, account in enumerate(accounts):
+        account.online_keep_alive_interval = 60 + 540 * number // count
+        account.online_due_at = clock(number * 2654435761 % account.online_keep_alive_interval)
+    Account.objects.bulk_update(accounts, ["online_keep_alive_interval", "online_due_at"])
+    Account.objects.update(last_online_at=clock(86_400))  # they stay online, though nothing is recorded here
+    return accounts
+
+
 @pytest.mark.django_db
 def test_each_account_is_called_at_its_own_interval() -> None:
     accounts = {account.pk: account.online_keep_alive_interval for account in many(200)}
@@ -378,6 +451,31 @@ def test_after_an_outage_nobody_waits_longer_than_an_interval_and_no_crowd_comes
         assert after[0] - 1800 <= accounts[pk] + 2
     crowd = Counter(int(second) for calls in times.values() for second in calls if second >= 1800)
     assert max(crowd.values()) <= 3 * 600 / 60
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seconds", [15, 60, 170])
+def test_after_a_short_outage_what_was_late_comes_apart_and_within_its_tolerance(seconds: int) -> None:
+    accounts = {account.pk: account.online_keep_alive_interval for account in spread(1200)}
+    times = served(1500 + 2 * seconds, tick=1, asleep=(1000, 1000 + seconds))
+    for pk, calls in times.items():
+        gaps = [after - before for before, after in pairwise(calls)]
+        assert all(gap <= 2 * (1.05 * accounts[pk] + 5) + seconds for gap in gaps)
+        assert sum(gap > 1.1 * accounts[pk] + 10 for gap in gaps) <= 1, "not more than the one slot is left out"
+    by_second = Counter(int(second) for calls in times.values() for second in calls)
+    crowd = max(by_second[second] for second in range(1000, 1500 + seconds))
+    assert crowd <= 7 * sum(1 / interval for interval in accounts.values())
+
+
+@pytest.mark.parametrize("age_seconds", [None, 700])
+def test_who_is_late_and_not_online_waits_only_seconds(anna: Account, age_seconds: int | None) -> None:
+    online_at = None if age_seconds is None else timezone.now() - timedelta(seconds=age_seconds)
+    Account.objects.update(eternal_online_enabled=True, last_online_at=online_at)
+    due(anna, seconds_ago=4)
+    assert presence.claim(10) == []
+    due_at = Account.objects.get(pk=anna.pk).online_due_at
+    assert due_at
+    assert due_at - timezone.now() <= timedelta(seconds=presence.OFFLINE_WAITS_SECONDS)
 
 
 @pytest.mark.django_db
@@ -477,6 +575,20 @@ def test_queries_are_as_many_for_a_hundred_accounts_as_for_ten(avito_sandbox: Sa
         return len(caught)
 
     assert queries(100) == queries(10)
+
+
+def test_the_status_of_a_hundred_accounts_costs_as_many_queries_as_that_of_ten(owner: Api) -> None:
+    def queries(count: int) -> int:
+        for number in range(count):
+            account = make_account(eternal_online_enabled=True, online_failures=number % 2, proxy=make_proxy())
+            authorize(account)
+        client = Client(headers={"Authorization": str(owner.session.headers["Authorization"])})
+        with CaptureQueriesContext(connection) as caught:
+            answer = client.get(f"{BASE}/status", {"pageSize": "200", "failing": "true"}).json()
+        assert len(answer["results"]) == Account.objects.filter(online_failures=1).count()
+        return len(caught)
+
+    assert queries(10) == queries(90)
 
 
 def test_history_older_than_three_days_is_forgotten(anna: Account) -> None:
