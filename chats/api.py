@@ -13,6 +13,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.filters import FlagFilter
 from api.pages import KeysetPages
 from api.serializers import ModelSerializer, Serializer
 from avito.messenger import TEXT_MAX
@@ -124,7 +125,7 @@ class ChatFilter(django_filters.FilterSet):
         field_name="account_id", min_value=1, max_value=BIGINT_MAX, decimal_places=0, label=_("account")
     )
     status = django_filters.CharFilter(method="by_status", label=_("comma list of active, closed, archived"))
-    unread = django_filters.BooleanFilter(method="by_unread", label=_("with or without unread messages"))
+    unread = FlagFilter(method="by_unread", label=_("with or without unread messages"))
     search = django_filters.CharFilter(method="by_words", label=_("part of the client's name or the item's title"))
     updatedAfter = django_filters.IsoDateTimeFilter(field_name="activity_at", lookup_expr="gt")
 

@@ -33,7 +33,8 @@ Seen = AvitoMessage | webhooks.IncomingMessage
 SYNC_LEASE = timedelta(minutes=2)
 UNPAID_PAUSE = timedelta(hours=6)
 HIDDEN_FOR = timedelta(days=1)
-CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
+CLOCK_SKEW = timedelta(minutes=15)
+"""How far Avito's clock may be behind ours. A reply that is not recognised goes out twice, so rather too much."""
 IMPORTED_CHATS_MAX = 100
 CHAT_TYPES = ("u2i", "u2u", "a2u")
 

@@ -12,6 +12,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.filters import FlagFilter
 from api.serializers import ModelSerializer
 from notifications import services
 from notifications.models import Notification
@@ -29,7 +30,7 @@ class NotificationSerializer(ModelSerializer):
 
 
 class NotificationFilter(django_filters.FilterSet):
-    unread = django_filters.BooleanFilter(method="by_unread", label=_("what the caller has not read, or has"))
+    unread = FlagFilter(method="by_unread", label=_("what the caller has not read, or has"))
 
     class Meta:
         model = Notification
