@@ -9,6 +9,7 @@ Every call returns a value or raises one of these; what the caller should do:
     AvitoError                .maybe_done: could it have taken effect? then look before repeating
       NoAnswer
         NotConnected          not done: repeat later
+          TooLate             not done: who set the moment knows
           ProxyFailed         not done: repeat later through the proxy, never without; .reason is for its owner
         TimedOut              maybe done: look, then repeat
       Refused                 .status, .code
@@ -41,6 +42,7 @@ from avito.errors import (
     Refused,
     SubscriptionRequired,
     TimedOut,
+    TooLate,
     Unauthorized,
     Unreadable,
 )
@@ -65,6 +67,7 @@ __all__ = [
     "SubscriptionRequired",
     "TimedOut",
     "Token",
+    "TooLate",
     "Transport",
     "Transports",
     "Unauthorized",

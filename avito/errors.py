@@ -38,6 +38,10 @@ class NotConnected(NoAnswer):
     default_message = "Could not connect to Avito"
 
 
+class TooLate(NotConnected):
+    """The caller's own moment was over before the request left. Not done."""
+
+
 class ProxyFailed(NotConnected):
     """The account's proxy did not carry the request. Not done; repeating it without the proxy is no option.
 

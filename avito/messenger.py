@@ -180,7 +180,7 @@ class MessengerCalls:
         if not voice_ids:
             return {}
         path = protocol.path("/messenger/v1/accounts/{}/getVoiceFiles", user_id)
-        answer = self._call(protocol.get(path, [("voice_ids", ",".join(voice_ids))]))
+        answer = self._call(protocol.get(path, [("voice_ids", voice_id) for voice_id in voice_ids]))
         urls = wire.child(wire.mapping(answer, "voices"), "voices_urls")
         return {voice_id: wire.text(urls, voice_id) for voice_id in urls}
 

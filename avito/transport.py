@@ -170,9 +170,9 @@ class Until:
         return repr(self._sender)
 
     def send(self, request: Request, *, deadline_seconds: float | None = None) -> Response:
-        """As `Transport.send`; NotConnected when it is too late."""
+        """As `Transport.send`; TooLate, unsent, after the moment."""
         if time.monotonic() >= self._moment:
-            raise errors.NotConnected("It is too late to send this")
+            raise errors.TooLate("It is too late to send this")
         return self._sender.send(request, deadline_seconds=deadline_seconds)
 
 

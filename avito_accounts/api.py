@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
 
 import avito
+from api.filters import FlagFilter
 from api.serializers import ModelSerializer, Serializer, camelize
 from avito.items import PAGES_MAX, PER_PAGE_MAX, STATUSES
 from avito.statistics import DAYS_MAX
@@ -324,7 +325,7 @@ class AccountFilter(django_filters.FilterSet):
         field_name="connection_status", choices=Account.ConnectionStatus.choices
     )
     proxyStatus = django_filters.MultipleChoiceFilter(method="by_proxy_status", choices=PROXY_STATUSES)
-    eternalOnline = django_filters.BooleanFilter(field_name="eternal_online_enabled")
+    eternalOnline = FlagFilter(field_name="eternal_online_enabled")
     ordering = django_filters.OrderingFilter(
         fields={
             "id": "id",

@@ -23,22 +23,22 @@ ONLINE = frozenset({"eternal_online_enabled", "online_keep_alive_interval"})
 WRONG_OWNER = ("account_mismatch", "user_id_taken")
 
 
-def call(account: Account, use: Callable[[avito.Client], T]) -> T:
+def call(account: Account, use: Callable[[avito.Client], T], *, until: float | None = None) -> T:
     """Do something at Avito with the account's token, through its proxy.
 
     `use` gets a client and makes ONE call with it, or several that only read. It is called a second time, with a
     renewed token, only after Avito has refused a call (401; 403 when the token was past its time), so nothing is done
-    twice. Raises AvitoError, AccountUnusable.
+    twice. `until`: a moment of `time.monotonic` after which nothing is sent. Raises AvitoError, AccountUnusable.
     """
-    result = _call(account, use)
+    result = _call(account, use, until)
     if account.connection_status == Account.ConnectionStatus.NEEDS_RECONNECT:
         tokens.lift_flag(account)
     return result
 
 
-def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
+def _call(account: Account, use: Callable[[avito.Client], T], until: float | None) -> T:
     token = tokens.at_hand(account) or tokens.access_token(account)
-    client = tokens.client_for(account, token)
+    client = tokens.client_for(account, token, until=until)
     tokens.release_connection()
     try:
         return use(client)
@@ -47,7 +47,7 @@ def _call(account: Account, use: Callable[[avito.Client], T]) -> T:
             raise
     except avito.Unauthorized:
         pass
-    client = tokens.client_for(account, tokens.access_token(account, rejected=token))
+    client = tokens.client_for(account, tokens.access_token(account, rejected=token), until=until)
     account._state.fields_cache.pop("authorization", None)  # another one by now
     tokens.release_connection()
     try:

@@ -120,17 +120,23 @@ def subscribe(account: Account) -> None:
 def unsubscribe(account: Account) -> None:
     """Take every address of ours off, until a person subscribes the account again.
 
-    Raises AvitoError, AccountUnusable; then nothing has changed here.
+    Raises AvitoError, AccountUnusable. Where something may have been taken off, the wish stays all the same, and is
+    brought about soon; else nothing has changed here.
     """
     # First of all: a look that comes in between must not restore what is being taken off.
     mine = Account.objects.filter(pk=account.pk)
     mine.update(webhook_fingerprint=OFF)
+    is_begun = False
     try:
         for one in _known(account):
             if _is_ours(one.url):
                 _unsubscribe(account, one.url)
-    except Exception:
-        mine.filter(webhook_fingerprint=OFF).update(webhook_fingerprint=account.webhook_fingerprint)
+                is_begun = True
+    except Exception as error:
+        if is_begun or getattr(error, "maybe_done", True):
+            mine.update(webhook_checked_at=None)
+        else:
+            mine.filter(webhook_fingerprint=OFF).update(webhook_fingerprint=account.webhook_fingerprint)
         raise
     mine.filter(webhook_fingerprint=OFF).update(
         webhook_subscribed_at=None, webhook_error_code="", webhook_error_detail=""

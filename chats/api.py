@@ -6,7 +6,6 @@ from operator import or_
 from typing import Any, Final
 
 import django_filters
-from django import forms
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.http import Http404
@@ -18,6 +17,7 @@ from rest_framework.exceptions import APIException, PermissionDenied, Validation
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.filters import FlagFilter
 from api.pages import PAGE_SIZE_MAX, Compared, KeysetPages, Position
 from api.roles import role_of
 from api.serializers import ModelSerializer, Serializer
@@ -231,22 +231,6 @@ class ChangedChatSerializer(EnteredSerializer):
                 _("There is no such user, or chats are not the user's business."), code="does_not_exist"
             )
         return user
-
-
-class FlagField(forms.NullBooleanField):
-    """true or false; all else is an error, where Django would take it for no answer."""
-
-    widget = forms.TextInput
-    values = {"": None, "true": True, "1": True, "false": False, "0": False}
-
-    def clean(self, value: Any) -> bool | None:
-        if (text := str(value or "").lower()) not in self.values:
-            raise forms.ValidationError(_("Enter true or false."), code="invalid")
-        return self.values[text]
-
-
-class FlagFilter(django_filters.BooleanFilter):
-    field_class = FlagField
 
 
 class ChatFilter(django_filters.FilterSet):

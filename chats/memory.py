@@ -24,7 +24,8 @@ Seen = AvitoMessage | webhooks.IncomingMessage
 Key = tuple[int, str]
 """The account's number and the message's id: together they are unique."""
 
-CLOCK_SKEW = timedelta(seconds=5)  # Avito writes whole seconds, by a clock of its own
+CLOCK_SKEW = timedelta(minutes=15)
+"""How far Avito's clock may be behind ours. A reply that is not recognised goes out twice, so rather too much."""
 STATE = (
     *("name", "phone", "city", "status", "chat_type", "item_id", "item_title", "item_url"),
     *("last_message_id", "last_message_at", "activity_at", "unread_count", "messages_count"),

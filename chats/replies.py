@@ -31,7 +31,7 @@ import avito
 from avito_accounts import news, tokens
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountNotAuthorized, AccountUnusable, code_of
-from avito_accounts.models import Account
+from avito_accounts.models import Account, database_now
 from chats import memory, sync, tasks
 from chats.models import Chat, Message
 from doorbell import ring_on_commit
@@ -47,6 +47,9 @@ TOKEN_PAUSE_SECONDS = 15
 FIRST_LOOK = timedelta(seconds=2)
 SECOND_LOOK = timedelta(seconds=10)
 LOOKS_NEEDED = 2
+LATE_EFFECT = timedelta(seconds=45)
+"""Without an answer a reply may still be on its way at Avito: until then, that it is missing proves nothing."""
+WITHOUT_ANSWER = ("avito_timeout", "worker_lost")
 LOOK_LEASE = timedelta(seconds=60)
 LOOK_PAUSE_MAX = timedelta(minutes=5)
 SWEPT_AT_ONCE = 50
@@ -130,6 +133,7 @@ def deliver(message: Message) -> None:
             return
         else:
             return
+    tokens.flag(account)
     _settle(_queued(message), Status.FAILED, code="reconnect_required")
     ring_on_commit(tasks.deliver_next, message.chat_id)
 
@@ -163,6 +167,8 @@ def send_now(
     if not Chat.objects.filter(avito_user_id=user_id, avito_id=avito_id).exists():
         info = accounts.call(account, lambda client: client.messenger.chat(user_id, avito_id))
         sync.store_chat(info, user_id=user_id, account=account)
+    else:
+        _settle_doubts(user_id, avito_id)
     kind: dict[str, Any] = {}
     if picture is not None:
         kind = {"type": "image", "content": {"image_id": _upload(account, user_id, picture)}}
@@ -176,6 +182,14 @@ def send_now(
     _send_claimed(account, message, token, user_id, until)
     message.refresh_from_db()
     return message
+
+
+def _settle_doubts(user_id: int, avito_id: str) -> None:
+    """Where it is not known whether a reply has arrived, the chat is read before the next one goes out."""
+    chats = Chat.objects.select_related("account__authorization").filter(avito_user_id=user_id, avito_id=avito_id)
+    chat = chats.filter(Exists(Message.objects.filter(chat=OuterRef("pk"), delivery_status=Status.UNKNOWN))).first()
+    if chat is not None and chat.account is not None:
+        sync.read_chat(chat)
 
 
 def _upload(account: Account, user_id: int, picture: Picture) -> str:
@@ -196,7 +210,11 @@ def _send_claimed(account: Account, message: Message, token: str, user_id: int, 
             until = _too_late_at()
             if _sending(message).update(sending_at=Now()) != 1:
                 raise avito.TimedOut("renewing the token took so long that the message is being looked for") from None
-            _send(message, tokens.client_for(account, fresh, until=until), user_id)
+            try:
+                _send(message, tokens.client_for(account, fresh, until=until), user_id)
+            except avito.Unauthorized:
+                tokens.flag(account)
+                raise
     except (AccountUnusable, avito.AvitoError) as error:
         maybe_done = isinstance(error, avito.AvitoError) and error.maybe_done
         status, wait = (Status.UNKNOWN, FIRST_LOOK) if maybe_done else (Status.FAILED, None)
@@ -206,7 +224,7 @@ def _send_claimed(account: Account, message: Message, token: str, user_id: int, 
 
 def look_again(message: Message) -> None:
     """Read the chat of an `unknown` reply: there it is, or it is missing once more."""
-    now = timezone.now()
+    now = database_now()
     lease = now + LOOK_LEASE
     doubt = Message.objects.filter(pk=message.pk, delivery_status=Status.UNKNOWN, attempts=message.attempts)
     if doubt.filter(retry_at__lte=Now()).update(retry_at=lease) != 1:
@@ -229,6 +247,9 @@ def look_again(message: Message) -> None:
     if not was_read:
         waited = now - (message.sending_at or now)
         unknown.update(retry_at=Now() + max(SECOND_LOOK, min(waited / 2, LOOK_PAUSE_MAX)))
+        return
+    if message.error_code in WITHOUT_ANSWER and now - (message.sending_at or now) < LATE_EFFECT:
+        unknown.update(retry_at=Now() + SECOND_LOOK)
         return
     if message.absences + 1 < LOOKS_NEEDED:
         unknown.update(absences=message.absences + 1, retry_at=Now() + SECOND_LOOK)

@@ -262,7 +262,7 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         return Response({"ok": True})
 
     @extend_schema(operation_id="messenger_messages_delete", responses={204: None})
-    def delete(self, request: Request, account_id: int, chat_id: str, message_id: str) -> Response:
+    def take_back(self, request: Request, account_id: int, chat_id: str, message_id: str) -> Response:
         """Take back an own message. Avito allows it for one hour; in the chat remains that it was deleted."""
         chats.delete_message(self._account(account_id), avito_id=chat_id, message_id=message_id)
         return Response(status=204)
@@ -287,12 +287,12 @@ class MessengerViewSet(viewsets.GenericViewSet[Account]):
         webhooks.subscribe(account)
         return self._webhook(account)
 
-    @extend_schema(operation_id="messenger_webhook_unsubscribe", request=None, responses=WebhookSerializer)
+    @extend_schema(operation_id="messenger_webhook_unsubscribe", responses={204: None})
     def unsubscribe(self, request: Request, account_id: int) -> Response:
         """Stop the deliveries to this installation, until somebody subscribes the account again."""
         account = self._account(account_id)
         webhooks.unsubscribe(account)
-        return self._webhook(account)
+        return Response(status=204)
 
     def _webhook(self, account: Account) -> Response:
         return Response(WebhookSerializer(webhooks.state(account)).data)

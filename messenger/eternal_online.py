@@ -9,6 +9,7 @@ from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.filters import FlagFilter
 from api.serializers import Serializer
 from avito_accounts.api import ErrorSerializer, error_of
 from avito_accounts.models import IS_LEFT_ALONE, Account
@@ -71,10 +72,8 @@ class HistoryQuery(Serializer):
 
 
 class PresenceFilter(django_filters.FilterSet):
-    enabled = django_filters.BooleanFilter(field_name="eternal_online_enabled")
-    failing = django_filters.BooleanFilter(
-        method="by_failure", label=_("the last attempt failed, or a person has to reconnect it")
-    )
+    enabled = FlagFilter(field_name="eternal_online_enabled")
+    failing = FlagFilter(method="by_failure", label=_("the last attempt failed, or a person has to reconnect it"))
 
     class Meta:
         model = Account

@@ -67,7 +67,9 @@ WITH due AS (
     SELECT account.id, account.online_due_at AS slot, now,
            extract(epoch FROM now - account.online_due_at) AS late,
            %(share)s * online_keep_alive_interval + %(seconds)s AS tolerance,
-           coalesce(last_online_at > now - make_interval(secs => 2 * online_keep_alive_interval), false) AS is_online
+           coalesce(last_online_at > now - make_interval(secs => 2 * online_keep_alive_interval), false) AS is_online,
+           account.online_due_at - last_online_at < make_interval(secs => 0.5 * online_keep_alive_interval)
+               AS is_awaited
     FROM avito_accounts_account account
     CROSS JOIN (SELECT coalesce(%(now)s, clock_timestamp()) AS now) clock
     WHERE account.online_due_at <= now
@@ -83,7 +85,7 @@ UPDATE avito_accounts_account account
 SET online_due_at = CASE
     WHEN late > tolerance THEN {_NEXT_PLACE}
     WHEN late > %(late)s THEN now + make_interval(secs => random() * least(
-        tolerance - late, CASE WHEN is_online THEN tolerance ELSE %(offline)s END)::float)
+        tolerance - late, CASE WHEN is_online AND NOT is_awaited THEN tolerance ELSE %(offline)s END)::float)
     ELSE slot + make_interval(secs => (online_keep_alive_interval + greatest(
         -0.04 * online_keep_alive_interval - 2, least(0.04 * online_keep_alive_interval + 2,
             {_AWAY})))::float) END,
@@ -104,7 +106,9 @@ UPDATE avito_accounts_account account SET
     online_status_unknown_until = CASE
         WHEN status_is_unknown THEN at + make_interval(secs => %s) ELSE online_status_unknown_until END,
     online_due_at = CASE
-        WHEN code = '' OR keeps_slot OR online_due_at IS NULL THEN online_due_at
+        WHEN online_due_at IS NULL THEN NULL
+        WHEN code = '' THEN least(online_due_at, at + make_interval(secs => 1.05 * online_keep_alive_interval + 5))
+        WHEN keeps_slot THEN online_due_at
         ELSE greatest(online_due_at, at + make_interval(secs => spread * least(
             online_keep_alive_interval * power(2, least(online_failures, 10)),
             greatest(online_keep_alive_interval, %s)))) END
@@ -192,11 +196,12 @@ def set_online(account: Account) -> Account:
     return account
 
 
-def give_sign(account: Account, *, by_hand: bool = False) -> Attempt:
+def give_sign(account: Account, *, by_hand: bool = False, until: float | None = None) -> Attempt:
     """Call Avito; failures are results, not exceptions.
 
     The status call first, unless Avito has said of late that it knows none, and then a call that counts as activity.
     `account`: as it was claimed. `by_hand`: a person wants it; then the status call is made although it was unknown.
+    `until`: a moment of `time.monotonic` after which nothing is sent, and the attempt has the error avito.TooLate.
     """
     began, path = time.monotonic(), settings.AVITO_ONLINE_STATUS_PATH
     asks = path != "off" and (by_hand or account.online_status_unknown_until is None)
@@ -205,12 +210,12 @@ def give_sign(account: Account, *, by_hand: bool = False) -> Attempt:
         user_id = services.user_id(account)
         if asks:
             try:
-                services.call(account, lambda client: client.presence.report_online(user_id, path=path))
+                services.call(account, lambda client: client.presence.report_online(user_id, path=path), until=until)
                 method = "status"
             except avito.NotFound:
                 is_unknown = True
         if not method:
-            services.recognise(account, services.call(account, lambda client: client.user.me()))
+            services.recognise(account, services.call(account, lambda client: client.user.me(), until=until))
             method = "activity"
     except (avito.AvitoError, AccountUnusable) as caught:
         error = caught
@@ -252,12 +257,14 @@ _hands = cache(_Hands)
 def _served(account: Account) -> Attempt | None:
     """None if this process was stopped for so long that the slot is over; others may be at the next one by now."""
     began = time.monotonic()
-    if began - account.read_at > TOLERANCE_SHARE * account.online_keep_alive_interval + TOLERANCE_SECONDS:
-        log.warning("presence_slot_over", account_id=account.pk)
-        return None
+    until = account.read_at + TOLERANCE_SHARE * account.online_keep_alive_interval + TOLERANCE_SECONDS
     try:
         with limits.background(PATIENCE_SECONDS):
-            return give_sign(account)
+            attempt = give_sign(account, until=until)
+        if not isinstance(attempt.error, avito.TooLate):
+            return attempt
+        log.warning("presence_slot_over", account_id=account.pk)
+        return None
     except Exception as error:  # one account's trouble is not the others'
         log.exception("presence_failed", account_id=account.pk)
         return Attempt(account.pk, began, "", None, error)

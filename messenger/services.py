@@ -67,13 +67,14 @@ def send(account: Account, *, chat_id: str, outgoing: Outgoing, author: User | N
 
 def live(message: Message) -> LiveMessage:
     """A message that has been sent, as Avito would show it at once."""
+    content = {name: part for name, part in message.content.items() if name != "image_id"}  # only we know that one
     return LiveMessage(
         id=message.avito_id or "",
         author_id=message.author_id,
         direction="out",
         type=message.type,
         text=message.text,
-        content=message.content,
+        content=content,
         created_at=message.created_at,
         is_read=True,
     )

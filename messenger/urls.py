@@ -21,7 +21,7 @@ urlpatterns = [
     path(f"{base}/<str:chat_id>", MessengerViewSet.as_view({"get": "chat"})),
     path(f"{base}/<str:chat_id>/messages", MessengerViewSet.as_view({"get": "messages"})),
     path(f"{base}/<str:chat_id>/send", send),
-    path(message, MessengerViewSet.as_view({"delete": "delete"})),
+    path(message, MessengerViewSet.as_view({"delete": "take_back"})),
     path(f"{message}/read", MessengerViewSet.as_view({"post": "read"})),
     path(f"{account}/voice-files", MessengerViewSet.as_view({"get": "voices"})),
     path(f"{account}/webhook", webhook),

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from api.filters import FlagFilter
 from api.roles import permissions_of
 from api.serializers import ModelSerializer
 from notifications import services, tickets
@@ -38,7 +39,7 @@ class NotificationSerializer(ModelSerializer):
 
 
 class NotificationFilter(django_filters.FilterSet):
-    unread = django_filters.BooleanFilter(method="by_unread", label=_("what the caller has not read, or has"))
+    unread = FlagFilter(method="by_unread", label=_("what the caller has not read, or has"))
 
     class Meta:
         model = Notification

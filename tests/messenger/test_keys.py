@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ import redis
 from django.conf import LazySettings, settings
 from django.utils import timezone
 
+import sandbox.state
 from avito_accounts import limits
 from avito_accounts.models import Account
 from chats import replies
@@ -172,6 +174,20 @@ def test_an_unknown_outcome_is_told_again_until_it_is_known(
     assert answer.status_code == 201, answer.text
     [message] = at_avito(avito_sandbox, empty_chat)
     assert answer.json()["id"] == message["id"]
+
+
+def test_a_message_is_found_though_avitos_clock_is_behind(
+    send: Send, avito_sandbox: Sandbox, empty_chat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = SimpleNamespace(time=lambda: time.time() - 240)
+    monkeypatch.setattr(sandbox.state, "time", late)  # Avito's own
+    avito_sandbox.fault("reset", SEND, times=1, method="POST", apply="before")
+    assert failure(send("Да", key="a")) == (504, "avito_timeout")
+    Message.objects.update(retry_at=timezone.now())
+    chat_tasks.look_again(Message.objects.get().pk)
+    assert Message.objects.get().delivery_status == "sent"
+    assert send("Да", key="a").status_code == 201
+    assert len(at_avito(avito_sandbox, empty_chat)) == 1
 
 
 def test_what_may_have_arrived_for_ever_keeps_its_key(send: Send, avito_sandbox: Sandbox, empty_chat: str) -> None:

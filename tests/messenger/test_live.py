@@ -67,6 +67,29 @@ def test_chats_are_shown_as_avito_has_them(colleague: Api, anna: Account, chat_i
     assert colleague.get(f"{base(anna)}/{chat_id}").json() == chat
 
 
+def test_after_a_send_without_an_answer_the_chat_is_read_before_the_next_one(
+    colleague: Api, anna: Account, avito_sandbox: Sandbox, chat_id: str
+) -> None:
+    path = f"{base(anna)}/{chat_id}/send"
+    avito_sandbox.fault("reset", "/messages$", method="POST", times=1, apply="before")
+    assert failure(colleague.post(path, {"text": "Да"})) == (504, "avito_timeout")
+    avito_sandbox.fault("status", "/messages/$", status=500, times=1)
+    assert failure(colleague.post(path, {"text": "Заезжайте"})) == (502, "avito_unavailable")
+    assert len(at_avito(avito_sandbox, chat_id)) == 3  # nothing goes out while the chat cannot be read
+    assert colleague.post(path, {"text": "Заезжайте"}).status_code == 201
+    assert not Message.objects.exclude(delivery_status__in=("sent", "received")).exists()
+    assert [row["content"]["text"] for row in at_avito(avito_sandbox, chat_id)[:2]] == ["Заезжайте", "Да"]
+
+
+def test_a_token_that_is_refused_twice_marks_the_account(
+    colleague: Api, anna: Account, avito_sandbox: Sandbox, chat_id: str
+) -> None:
+    avito_sandbox.fault("status", "/messages$", status=401, method="POST")
+    assert failure(colleague.post(f"{base(anna)}/{chat_id}/send", {"text": "Да"})) == (409, "reconnect_required")
+    anna.refresh_from_db()
+    assert anna.connection_status == "needs_reconnect"
+
+
 @pytest.mark.parametrize("way", ["list", "one"])
 def test_chats_that_are_seen_are_stored_and_those_with_news_are_read_whole(
     colleague: Api, anna: Account, chat_id: str, avito_sandbox: Sandbox, way: str

@@ -30,6 +30,17 @@ def test_a_deleted_message_is_deleted_at_avito_and_here(
     assert "опечатка" not in shown["lastMessage"]["text"]
 
 
+def test_nothing_else_can_be_deleted(
+    colleague: Api, send: Send, account_url: str, avito_sandbox: Sandbox, empty_chat: str
+) -> None:
+    message_id = send("Важное").json()["id"]
+    base = f"{account_url}/chats"
+    for path in (base, f"{base}/{empty_chat}", f"{base}/{empty_chat}/messages", f"{base}/{empty_chat}/send",
+                 f"{base}/{empty_chat}/messages/{message_id}/read", f"{account_url}/voice-files"):  # fmt: skip
+        assert failure(colleague.delete(path)) == (405, "method_not_allowed"), path
+    assert [row["type"] for row in at_avito(avito_sandbox, empty_chat)] == ["text"]
+
+
 def test_a_message_that_is_not_stored_here_can_be_deleted(
     colleague: Api, account_url: str, empty_chat: str, avito_sandbox: Sandbox
 ) -> None:

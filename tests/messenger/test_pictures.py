@@ -170,7 +170,7 @@ def test_a_picture_without_an_answer_is_looked_for_and_never_sent_twice(
     message = Message.objects.get()
     assert message.delivery_status == "unknown"
     for _look in range(2):
-        Message.objects.update(retry_at=message.created_at)
+        Message.objects.update(retry_at=message.created_at, sending_at=message.created_at - timedelta(minutes=1))
         tasks.look_again(message.pk)
     message.refresh_from_db()
     arrived = at_avito(avito_sandbox, empty_chat)
