@@ -59,7 +59,6 @@ def words() -> dict[str, Any]:
         "yesterday": _("Yesterday"),
         "you": _("You: "),
         "me": _("me"),
-        "nobody": _("nobody's"),
         "noName": _("No name"),
         "noMessages": _("No messages yet."),
         "statuses": dict(Chat.Status.choices),

@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(`inbox-${id}`);
 const root = document.getElementById("inbox");
 const facts = JSON.parse($("facts").textContent);
 const words = facts.words;
-const [list, log, text, form] = [$("list"), $("log"), $("text"), $("filters").elements];
+const [list, pane, log, text, form] = [$("list"), $("pane"), $("log"), $("text"), $("filters").elements];
 const people = new Map(facts.people.map((person) => [person.id, person.name]));
 
 const PAGE = 30;
@@ -260,8 +260,8 @@ function chipsOf(chat) {
   const chips = [];
   if (chat.status !== "active") chips.push(element("span", "inbox-chip is-off", words.statuses[chat.status]));
   if (chat.assigneeId) chips.push(element("span", `inbox-chip${isMine(chat) ? " is-mine" : ""}`, nameOf(chat)));
-  for (const tag of chat.tags) chips.push(element("span", "inbox-chip", `#${tag}`));
   if (facts.accounts.length > 1 && chat.accountName) chips.push(element("span", "inbox-chip", chat.accountName));
+  for (const tag of chat.tags) chips.push(element("span", "inbox-chip", `#${tag}`));
   return chips;
 }
 
@@ -420,7 +420,7 @@ function showHead() {
   $("city").textContent = chat.city;
   $("account").textContent = chat.accountName ?? "";
   $("status").textContent = words.statuses[chat.status];
-  $("status").className = `inbox-chip${chat.status === "active" ? "" : " is-off"}`;
+  $("status").hidden = chat.status === "active";
   $("item").textContent = chat.itemTitle || (chat.itemId ? `№ ${chat.itemId}` : "");
   if (webAddress(chat.itemUrl)) $("item").href = chat.itemUrl;
   else $("item").removeAttribute("href");
@@ -499,7 +499,7 @@ async function loadMessages({ older = false } = {}) {
     mine.isLoading = false;
   }
   // A page that leaves the pane half empty can not be scrolled up.
-  if (mine === open && mine.older && log.scrollHeight <= log.clientHeight) await loadMessages({ older: true });
+  if (mine === open && mine.older && pane.scrollHeight <= pane.clientHeight) await loadMessages({ older: true });
 }
 
 function takeMessage(message) {
@@ -529,7 +529,7 @@ const inOrder = (a, b) =>
   (a.isHere ?? 0) - (b.isHere ?? 0) || Date.parse(a.createdAt) - Date.parse(b.createdAt) || a.id - b.id;
 
 function showMessages({ keepPlace = false } = {}) {
-  const fromBottom = log.scrollHeight - log.scrollTop;
+  const fromBottom = pane.scrollHeight - pane.scrollTop;
   const wanted = [];
   let day = "";
   for (const message of [...open.messages.values()].sort(inOrder)) {
@@ -543,7 +543,7 @@ function showMessages({ keepPlace = false } = {}) {
   for (const node of [...log.children]) if (!kept.has(node)) node.remove();
   wanted.forEach((node, index) => log.children[index] !== node && log.insertBefore(node, log.children[index] ?? null));
   for (const id of open.nodes.keys()) if (!open.messages.has(id) && !String(id).startsWith("day ")) open.nodes.delete(id);
-  if (keepPlace) log.scrollTop = log.scrollHeight - fromBottom;
+  if (keepPlace) pane.scrollTop = pane.scrollHeight - fromBottom;
   else if (open.isPinned) toBottom();
 }
 
@@ -630,16 +630,15 @@ function pictureOf({ content, here, text: said }) {
     .filter(([, address]) => address)
     .sort(([a], [b]) => a - b);
   const small = here ?? sizes.find(([width]) => width >= 300)?.[1] ?? sizes.at(-1)?.[1];
-  if (!small) {
-    const kind = element("span", "inbox-kind", said);
-    kind.prepend(icon("image"));
-    return kind;
-  }
+  const kind = element("span", "inbox-kind", said);
+  kind.prepend(icon("image"));
+  if (!small) return kind;
   const button = element("button", "inbox-thumb");
   const image = element("img");
   Object.assign(image, { src: small, alt: words.picture, loading: "lazy", referrerPolicy: "no-referrer" });
   button.type = "button";
   button.append(image);
+  image.addEventListener("error", () => button.replaceWith(kind)); // Avito has it no longer
   button.addEventListener("click", () => {
     $("large").querySelector("img").src = here ?? sizes.at(-1)[1];
     $("large").showModal();
@@ -674,7 +673,7 @@ function voiceOf({ content, text: said }) {
 }
 
 function toBottom() {
-  log.scrollTop = log.scrollHeight;
+  pane.scrollTop = pane.scrollHeight;
   open.isPinned = true;
   $("newer").hidden = true;
 }
@@ -695,6 +694,8 @@ async function retry(id) {
 
 const lanes = new Map(); // chat id of Avito's -> {busy, held, line}: what is being handed over, one after the other
 const failures = new Map(); // chat id of Avito's -> what went wrong there
+// Not part of the page, where Unfold would take it for a field of its own forms.
+const chooser = Object.assign(element("input"), { type: "file", accept: "image/jpeg,image/png,image/gif,image/bmp,image/heic" });
 let picture = null; // {file, key, address}
 let made = 0;
 
@@ -710,7 +711,6 @@ function grow() {
   $("count").classList.toggle("is-over", length > facts.textMax);
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight + 2}px`;
-  if (open?.isPinned) toBottom();
 }
 
 function setText(value) {
@@ -843,7 +843,7 @@ function showPicture(chosen) {
 }
 
 function hidePicture() {
-  [picture, $("file").value, $("picture").hidden] = [null, "", true];
+  [picture, chooser.value, $("picture").hidden] = [null, "", true];
 }
 
 function dropPicture() {
@@ -856,15 +856,16 @@ function dropPicture() {
 const canned = $("canned");
 const cannedButton = root.querySelector("[data-do=canned]");
 let choice = 0;
+let wishes = 0;
 
 async function openCanned() {
-  const mine = open;
+  const [mine, wish] = [open, ++wishes];
   try {
     mine.canned ??= await call("GET", chatPath(mine.chatId, "/canned-replies"));
   } catch (error) {
     return mine === open && showError(error);
   }
-  if (mine !== open) return;
+  if (mine !== open || wish !== wishes) return;
   const asked = text.value.startsWith("/") ? text.value.slice(1).toLowerCase() : "";
   const found = mine.canned.filter((one) => `${one.title}\n${one.text}`.toLowerCase().includes(asked));
   const options = found.map((one) => {
@@ -884,6 +885,7 @@ async function openCanned() {
 }
 
 function closeCanned() {
+  wishes += 1;
   canned.hidden = true;
   cannedButton.ariaExpanded = "false";
 }
@@ -971,11 +973,12 @@ async function refresh() {
 const deeds = {
   back: () => closeChat(),
   keys: () => $("keys").showModal(),
+  whole: (button) => (button.ariaExpanded = String($("head").classList.toggle("is-whole"))),
   take: () => change({ assigneeId: isMine(open.chat) ? null : facts.me }),
   close: () => change({ status: open.chat.status === "active" ? "closed" : "active" }),
   newer: () => toBottom(),
   canned: () => (canned.hidden ? openCanned() : closeCanned(), text.focus()),
-  picture: () => $("file").click(),
+  picture: () => chooser.click(),
   "no-picture": () => dropPicture(),
   retry: (button) => retry(Number(button.closest("[data-message]").dataset.message)),
   copy: async (button) => {
@@ -986,7 +989,7 @@ const deeds = {
   },
 };
 
-root.addEventListener("click", (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
   if (button) return void deeds[button.dataset.do](button);
   const row = event.target.closest("[data-chat]");
@@ -1025,13 +1028,16 @@ $("filters").addEventListener("change", ({ target }) => {
   else if (target !== form.search) apply({ [target.name]: target.value });
 });
 $("scroll").addEventListener("scroll", goOnIfSeen, { passive: true });
-log.addEventListener(
+let seenTop = 0;
+pane.addEventListener(
   "scroll",
   () => {
     if (!open) return;
-    open.isPinned = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    if (open.isPinned) $("newer").hidden = true;
-    if (log.scrollTop < 200 && open.isLoaded) loadMessages({ older: true }).catch(showError);
+    const isUp = pane.scrollTop < seenTop; // what has grown meanwhile is no wish to leave the end
+    seenTop = pane.scrollTop;
+    if (pane.scrollHeight - pane.scrollTop - pane.clientHeight < 40) [open.isPinned, $("newer").hidden] = [true, true];
+    else if (isUp) open.isPinned = false;
+    if (pane.scrollTop < 200 && open.isLoaded) loadMessages({ older: true }).catch(showError);
   },
   { passive: true },
 );
@@ -1047,7 +1053,7 @@ $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });
-$("file").addEventListener("change", ({ target }) => takePicture(target.files[0]));
+chooser.addEventListener("change", ({ target }) => takePicture(target.files[0]));
 text.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   if (!file) return;
@@ -1120,10 +1126,13 @@ window.addEventListener("popstate", () => {
   if (JSON.stringify(filters) !== before) loadList({ anew: true });
   openOfAddress();
 });
+// Whatever grows or shrinks, such as a voice, the composer or the window: who was at the end stays there.
+const keepEnd = new ResizeObserver(() => open?.isPinned && toBottom());
+keepEnd.observe(log);
+keepEnd.observe(pane);
 // A telephone's keyboard covers the page rather than shrinking it.
 visualViewport?.addEventListener("resize", () => {
   document.documentElement.style.setProperty("--inbox-height", `${visualViewport.height}px`);
-  if (open?.isPinned) toBottom();
 });
 let today = new Date().toDateString();
 setInterval(() => {
