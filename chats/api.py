@@ -9,6 +9,7 @@ import django_filters
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import mixins, serializers, viewsets
@@ -354,6 +355,11 @@ class ChatExists(APIException):
     default_detail = _("There is a chat with this id already.")
 
 
+class NotFailed(APIException):
+    status_code, default_code = 409, "not_failed"
+    default_detail = _("Only a message that has failed can be sent again.")
+
+
 @extend_schema_view(retrieve=extend_schema(responses=ChatDetailSerializer))
 class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Chat]):
     """Stored conversations, newest activity first."""
@@ -443,6 +449,16 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         asked = TextSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         message = replies.reply(chat, text=asked.validated_data["text"], author=request.user)  # type: ignore[arg-type]
+        return Response(MessageSerializer(message).data, status=202)
+
+    @extend_schema(request=None, responses={202: MessageSerializer})
+    @action(detail=True, methods=["post"], url_path=r"messages/(?P<message_id>\d{1,18})/retry")
+    def retry(self, request: Request, chat_id: str, message_id: str) -> Response:
+        """Have a failed message sent again, named by our `id`: it is queued anew. 409 `not_failed` for any other."""
+        message = get_object_or_404(self.get_object().messages, pk=message_id)
+        if not replies.retry(message):
+            raise NotFailed
+        message.refresh_from_db()
         return Response(MessageSerializer(message).data, status=202)
 
     @extend_schema(request=None, responses=OkSerializer)

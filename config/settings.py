@@ -380,7 +380,9 @@ X_FRAME_OPTIONS = "DENY"
 # The back office
 
 
-def _page(title: Any, icon: str, model: str, permission: str, *, view: str = "changelist") -> dict[str, Any]:
+def _page(
+    title: Any, icon: str, model: str, permission: str, *, view: str = "changelist", of: str = "admin:"
+) -> dict[str, Any]:
     """An entry of the sidebar, for those who may open it."""
 
     def allowed(request: HttpRequest) -> bool:
@@ -396,7 +398,7 @@ def _page(title: Any, icon: str, model: str, permission: str, *, view: str = "ch
     return {
         "title": title,
         "icon": icon,
-        "link": reverse_lazy(f"admin:{model}_{view}"),
+        "link": reverse_lazy(f"{of}{model}_{view}"),
         "permission": allowed,
         "active": is_open,
     }
@@ -426,6 +428,7 @@ UNFOLD = {
             {
                 "title": _("Work"),
                 "items": [
+                    _page(_("Inbox"), "forum", "chats", "chats.use", view="inbox", of=""),
                     *_news(),
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from chats.inbox_page import inbox
 from config import health
 
 api_v1 = [
@@ -25,6 +26,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include(api_v1)),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/inbox/", admin.site.admin_view(inbox), name="chats_inbox"),
     path("admin/", admin.site.urls),
 ]
 

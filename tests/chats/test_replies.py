@@ -110,13 +110,18 @@ def test_what_avito_refuses_is_shown_with_its_words_and_can_be_sent_again(
     chat: Chat, colleague: Api, avito_sandbox: Sandbox
 ) -> None:
     queued = reply(colleague, chat)
+    again = f"/api/v1/avito/chats/{chat.avito_id}/messages/{queued['id']}/retry"
+    assert colleague.post(again).json()["errors"][0]["code"] == "not_failed"
     avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=False)
     tasks.deliver(queued["id"])
     [shown] = colleague.get(f"/api/v1/avito/chats/{chat.avito_id}/messages").json()["results"]
     assert shown["deliveryStatus"] == "failed"
     assert "подписку" in shown["error"]["detail"]
     avito_sandbox.control("PATCH", f"/sellers/{ANNA}", messengerPaid=True)
-    assert replies.retry(Message.objects.get())
+    assert colleague.post(again.replace(chat.avito_id, make_chat(chat.account).avito_id)).status_code == 404
+    answer = colleague.post(again)
+    assert (answer.status_code, answer.json()["deliveryStatus"], answer.json()["error"]) == (202, "queued", None)
+    assert colleague.post(again).status_code == 409
     tasks.deliver(queued["id"])
     assert at_avito(avito_sandbox, chat) == ["Свободно"]
 

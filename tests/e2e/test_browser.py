@@ -1,13 +1,11 @@
 """A newcomer's first five minutes, in a real browser."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from django.db import connections
 
 from chats.models import Message
 from tests.conftest import Api
@@ -16,30 +14,16 @@ from tests.factories import PASSWORD, make_user
 from tests.sandbox.driver import Sandbox, wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture
-def page(running: Product) -> "Iterator[Page]":
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make install-browser")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt install chromium")
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
-    # Playwright's loop stands in this thread, which does not make the tests' own queries asynchronous.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_context(locale="en-GB", viewport={"width": 1300, "height": 900}).new_page()
-        page.set_default_timeout(15_000)
-        yield page
-        if folder := os.environ.get("SCREENSHOTS"):
-            page.screenshot(path=str(Path(folder) / "last.png"))
-        browser.close()
-        connections.close_all()  # those opened beside Playwright's loop are others than the thread's own
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+def page(browser: "Browser", running: Product) -> "Iterator[Page]":
+    page = browser.new_context(locale="en-GB", viewport={"width": 1300, "height": 900}).new_page()
+    page.set_default_timeout(15_000)
+    yield page
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / "last.png"))
 
 
 def test_a_newcomer_connects_an_account_sees_a_buyers_message_and_answers_it(
