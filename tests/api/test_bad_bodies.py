@@ -362,7 +362,7 @@ def test_cursor_of_another_list_shows_nothing(colleague: Api, chat: Chat, anna: 
         ("accounts", "search=%ff", 200),
         ("accounts", "connectionStatus=nope", 400),
         ("accounts", "proxyStatus=%00", 400),
-        ("accounts", "eternalOnline=perhaps", 200),
+        ("accounts", "eternalOnline=perhaps", 400),
         ("accounts", "ordering=password", 400),
         ("accounts", "ordering=-authorization__access_token", 400),
         ("avito/chats", "status=nope", 400),

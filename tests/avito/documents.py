@@ -34,13 +34,16 @@ class Operation:
 
     def judge(self, request: Request) -> None:
         """Raise unless the request is one that the document allows."""
-        given = dict(request.query)
-        assert len(given) == len(request.query), "a query parameter is repeated"
+        given: dict[str, str] = {}
+        for name, value in request.query:
+            given[name] = f"{given[name]},{value}" if name in given else value
+        repeated = {name for name in given if [other for other, _value in request.query].count(name) > 1}
         values = {"path": self._values(request) or {}, "query": given, "header": dict(request.headers)}
         known = {(parameter["in"], parameter["name"]): parameter for parameter in self.parameters}
         for place, name in [("query", name) for name in given] + [("path", name) for name in values["path"]]:
             assert (place, name) in known, f"{name} is in no document"
             schema = known[place, name]["schema"]
+            assert schema.get("type") == "array" or name not in repeated, f"{name} is repeated"
             self.validate(_typed(values[place][name], schema), schema)
         for (place, name), parameter in known.items():
             assert not parameter.get("required") or name in values[place], f"{name} is required"
