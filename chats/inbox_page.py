@@ -21,7 +21,7 @@ from chats.models import CatchUp, Chat
 def inbox(request: HttpRequest) -> HttpResponse:
     if "chats.use" not in permissions_of(request.user):
         raise PermissionDenied
-    importing = CatchUp.objects.saying_how_far().filter(chats_left__gt=0).select_related("account")
+    importing = CatchUp.objects.importing().select_related("account")
     context = {
         **admin.site.each_context(request),
         "title": _("Inbox"),

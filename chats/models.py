@@ -227,9 +227,17 @@ class Message(models.Model):
 class CatchUpQuerySet(models.QuerySet["CatchUp"]):
     def saying_how_far(self) -> "CatchUpQuerySet":
         """Each row says `chats_left`: how many chats have been found and never been read so far."""
-        unread = Chat.objects.filter(account=OuterRef("account"), sync_due_at__isnull=False, avito_updated_at=None)
-        count = unread.order_by().values("account").annotate(count=Count("pk")).values("count")
-        return self.annotate(chats_left=Coalesce(Subquery(count), 0))
+        return self.annotate(chats_left=_chats_left())
+
+    def importing(self) -> "CatchUpQuerySet":
+        """Those that have chats left, and they say how many."""
+        return self.annotate(chats_left=_chats_left()).filter(chats_left__gt=0)
+
+
+def _chats_left() -> Coalesce:
+    unread = Chat.objects.filter(account=OuterRef("account"), sync_due_at__isnull=False, avito_updated_at=None)
+    count = unread.order_by().values("account").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(count), 0)
 
 
 class CannedReply(models.Model):

@@ -52,15 +52,19 @@ class Desk:
         return self.page.locator(".inbox-row-name").all_inner_texts()
 
     def message(self, text: str, state: str = "") -> "Locator":
-        has = {"has": self.page.locator(f"[data-state={state}]")} if state else {}
-        return self.page.locator(".inbox-message", has_text=text, **has)
+        state_shown = self.page.locator(f"[data-state={state}]") if state else None
+        return self.page.locator(".inbox-message", has_text=text, has=state_shown)
 
     def say(self, text: str) -> None:
         self.page.fill("#inbox-text", text)
         self.page.keyboard.press("Enter")
 
     def shown(self, wanted: Callable[[], bool]) -> None:
-        wait_for(lambda: self.page.wait_for_timeout(20) or wanted(), 10)
+        def look() -> bool:
+            self.page.wait_for_timeout(20)  # the page lives only while somebody waits for it
+            return wanted()
+
+        wait_for(look, 10)
 
     def trouble(self) -> list[str]:
         """What broke; and what was seen shall have come without a reload."""
@@ -139,7 +143,7 @@ def test_two_operators_share_what_buyers_write_what_is_answered_and_what_is_read
     # A picture, and somebody takes the chat.
     with oleg.page.expect_file_chooser() as chooser:
         oleg.page.get_by_label("Отправить картинку").click()
-    chooser.value.set_files([{"name": "a.png", "mimeType": "image/png", "buffer": picture()}])
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": picture()})
     oleg.page.click(".inbox-send")
     for one in (maria, oleg):
         one.page.locator(".inbox-thumb img").wait_for()
