@@ -161,7 +161,14 @@ def show_chats(ids: Sequence[int]) -> dict[int, Any]:
 def show_messages(ids: Sequence[int]) -> dict[int, Any]:
     """For live events, which have no path that would say whose messages they are: with the `chatId`."""
     messages = Message.objects.select_related("chat").filter(pk__in=ids)
-    return {message.pk: {**MessageSerializer(message).data, "chatId": message.chat.avito_id} for message in messages}
+    return {
+        message.pk: {
+            **MessageSerializer(message).data,
+            "chatId": message.chat.avito_id,
+            "accountId": message.chat.account_id,
+        }
+        for message in messages
+    }
 
 
 class TextSerializer(Serializer):
@@ -374,11 +381,18 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     lookup_value_regex = "[^/]+"
 
     def get_object(self) -> Chat:
-        """The chat with Avito's id; of two accounts that talk to each other, the one with the newest activity."""
+        """The chat with Avito's id.
+
+        Two accounts of ours that talk to each other share it: then `accountId` in the query says whose side is meant,
+        else the one with the newest activity is.
+        """
         avito_id = self.kwargs["chat_id"]
         if "\0" in avito_id:
             raise Http404
         chats = self.get_queryset().select_related("account__authorization", "last_message")
+        account_id = self.request.query_params.get("accountId", "")
+        if account_id:
+            chats = chats.filter(account_id=account_id if account_id.isdecimal() and len(account_id) < 19 else 0)
         found = chats.filter(avito_id=avito_id).order_by("-activity_at", "-id").first()
         if found is None:
             raise Http404

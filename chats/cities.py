@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from avito.items import STATUSES
@@ -10,6 +11,7 @@ from avito_accounts import limits
 from avito_accounts import services as accounts
 from avito_accounts.models import Account
 from chats.models import CatchUp, Chat
+from notifications import events
 
 PAUSE = timedelta(minutes=1)
 """Between two looks at an account's listings: chats that begin together are served together."""
@@ -46,9 +48,14 @@ def find(account: Account) -> None:
                 city = listing.address.partition(",")[0].strip()[:CITY_LENGTH_MAX]
                 if listing.id in wanted and city:
                     wanted.remove(listing.id)
-                    chats.filter(item_id=listing.id).exclude(entered__contains=["city"]).update(
-                        city=city, updated_at=now
-                    )
+                    _tell(chats.filter(item_id=listing.id).exclude(entered__contains=["city"]), city)
             if page.is_last:
                 break
     chats.filter(item_id__in=wanted).update(city_asked_at=now)
+
+
+def _tell(chats: QuerySet[Chat], city: str) -> None:
+    with transaction.atomic():
+        ids = list(chats.select_for_update().order_by("id").values_list("pk", flat=True))
+        Chat.objects.filter(pk__in=ids).update(city=city, updated_at=timezone.now())
+        events.emit("chat.updated", *ids)

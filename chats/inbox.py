@@ -15,6 +15,7 @@ from datetime import timedelta
 import structlog
 from django.db import OperationalError, connection, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models.functions import Greatest
 from django.utils import timezone
 from prometheus_client import Counter
 
@@ -27,7 +28,7 @@ from chats import bulk, memory, news, sync, tasks
 from chats.memory import Told, Wanted
 from chats.models import Chat, WebhookEvent
 from chats.phones import phone_in
-from doorbell import ring_on_commit
+from doorbell import ring_on_commit, stopping
 
 log = structlog.get_logger(__name__)
 
@@ -35,17 +36,22 @@ ATTEMPTS_MAX = 5
 DEATHS_MAX = 3
 LEASE = timedelta(seconds=20)
 BATCH = 64
-LANES = 16
-"""Accounts of which one batch takes events."""
+LANES, ROUNDS = 16, 3
+"""Accounts of which one batch takes events, and how often it looks for others when these are in other hands."""
 Status = WebhookEvent.Status
 processed = Counter("avito_webhook_events_total", "Webhook events by what became of them", ["status"])
 
-# The next few accounts that have waiting events, without looking at all their events.
+# The next few accounts that have events nobody has tried and that are due, without looking at all their events.
 NEXT_LANES = """
 WITH RECURSIVE waiting AS (
-    (SELECT lane FROM chats_webhookevent WHERE status = 'received' AND lane > %(after)s ORDER BY lane LIMIT 1)
+    (SELECT lane FROM chats_webhookevent
+     WHERE status = 'received' AND attempts = 0 AND lane > %(after)s
+       AND (retry_at IS NULL OR retry_at <= statement_timestamp())
+     ORDER BY lane LIMIT 1)
     UNION ALL
-    SELECT (SELECT lane FROM chats_webhookevent WHERE status = 'received' AND lane > waiting.lane
+    SELECT (SELECT lane FROM chats_webhookevent
+            WHERE status = 'received' AND attempts = 0 AND lane > waiting.lane
+              AND (retry_at IS NULL OR retry_at <= statement_timestamp())
             ORDER BY lane LIMIT 1)
     FROM waiting WHERE waiting.lane IS NOT NULL
 )
@@ -58,15 +64,26 @@ WITH share AS (
     FROM unnest(%(lanes)s::bigint[]) AS wanted (lane)
     CROSS JOIN LATERAL (
         SELECT id, lane FROM chats_webhookevent
-        WHERE status = 'received' AND lane = wanted.lane AND (retry_at IS NULL OR retry_at <= statement_timestamp())
-          AND (attempts = 0) = %(fresh)s
+        WHERE status = 'received' AND attempts = 0 AND lane = wanted.lane
+          AND (retry_at IS NULL OR retry_at <= statement_timestamp())
         ORDER BY id LIMIT %(count)s
     ) event
 ), mine AS (
     SELECT id FROM chats_webhookevent
     WHERE id IN (SELECT id FROM share ORDER BY turn, id LIMIT %(count)s)
-      AND status = 'received' AND (retry_at IS NULL OR retry_at <= statement_timestamp())
+      AND status = 'received' AND attempts = 0 AND (retry_at IS NULL OR retry_at <= statement_timestamp())
     ORDER BY id FOR UPDATE SKIP LOCKED
+)
+UPDATE chats_webhookevent event
+SET attempts = attempts + 1, deaths = deaths + 1, retry_at = statement_timestamp() + make_interval(secs => %(lease)s)
+FROM mine WHERE event.id = mine.id
+RETURNING event.id
+"""
+CLAIM_TRIED = """
+WITH mine AS (
+    SELECT id FROM chats_webhookevent
+    WHERE status = 'received' AND attempts > 0 AND (retry_at IS NULL OR retry_at <= statement_timestamp())
+    ORDER BY retry_at NULLS FIRST, id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE chats_webhookevent event
 SET attempts = attempts + 1, deaths = deaths + 1, retry_at = statement_timestamp() + make_interval(secs => %(lease)s)
@@ -85,7 +102,9 @@ def process_waiting() -> int:
     while _wanted.is_set() and _one_at_a_time.acquire(blocking=False):
         try:
             _wanted.clear()
-            while done := _process_batch() + _process_single():
+            _give_back(_unfinished)
+            _unfinished.clear()
+            while not stopping.is_set() and (done := _process_batch() + _process_single()):
                 count += done
         finally:
             _one_at_a_time.release()
@@ -94,26 +113,35 @@ def process_waiting() -> int:
 
 _one_at_a_time = threading.Lock()
 _wanted = threading.Event()
+_unfinished: set[int] = set()
+"""Events in hand when the database went away: no fault of theirs."""
+_turns = {"after": random.getrandbits(33)}  # in another place of the round in each process
 
 
 def _process_batch() -> int:
     """Events that nobody has tried yet, together."""
-    ids = _claim(BATCH, fresh=True)
+    ids = _claim()
     _work(ids)
     return len(ids)
 
 
 def _process_single() -> int:
     """An event that has been tried before: it may have failed, or have killed its worker."""
-    ids = _claim(1, fresh=False)
-    event = WebhookEvent.objects.filter(pk__in=ids, deaths__gt=DEATHS_MAX).first()
-    if event is not None:
-        event.settle(Status.DEAD, error=f"{DEATHS_MAX} workers died while they processed it")
-        _write([event])
-        log.error("webhook_event_kills_workers", event_id=event.pk)
-    else:
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM_TRIED, {"lease": LEASE.total_seconds()})
+        ids = [event_id for (event_id,) in cursor.fetchall()]
+    if not ids:
+        return 0
+    with transaction.atomic():
+        deadly = WebhookEvent.objects.select_for_update().filter(status=Status.RECEIVED, deaths__gt=DEATHS_MAX)
+        event = deadly.filter(pk__in=ids).first()
+        if event is not None:
+            event.settle(Status.DEAD, error=f"{DEATHS_MAX} workers died while they processed it")
+            _write([event])
+            log.error("webhook_event_kills_workers", event_id=event.pk)
+    if event is None:
         _work(ids)
-    return len(ids)
+    return 1
 
 
 def _work(ids: Sequence[int]) -> None:
@@ -122,6 +150,7 @@ def _work(ids: Sequence[int]) -> None:
         _settle_all(ids)
     except Exception as error:
         if isinstance(error, OperationalError) and not connection.is_usable():
+            _unfinished.update(ids)
             raise
         if len(ids) > 1:
             middle = len(ids) // 2
@@ -129,28 +158,37 @@ def _work(ids: Sequence[int]) -> None:
             _work(ids[middle:])
         elif isinstance(error, OperationalError):
             log.warning("webhook_event_given_back", event_id=ids[0], error=str(error)[:200])
-            _give_back(ids[0])  # the database's trouble, not the event's
+            _give_back(ids)  # the database's trouble, not the event's
         else:
             _postpone(ids[0], traceback.format_exc())
 
 
-def _claim(count: int, *, fresh: bool) -> list[int]:
-    """Take up to `count` due events: a fair share of each account's, the oldest first."""
+def _claim() -> list[int]:
+    """Take some due events that nobody has tried: a fair share of each account's, the oldest first.
+
+    The next batch begins with the next accounts, so that each has its turn however many there are.
+    """
     with connection.cursor() as cursor:
-        lanes: list[int] = []
-        for after in (random.randint(0, 2**40), -(2**63)):  # noqa: S311  who comes first is a matter of luck
-            if len(lanes) < LANES:
-                cursor.execute(NEXT_LANES, {"after": after, "count": LANES - len(lanes)})
-                lanes += [lane for (lane,) in cursor.fetchall() if lane not in lanes]
-        if not lanes:
-            return []
-        cursor.execute(CLAIM, {"lanes": lanes, "count": count, "fresh": fresh, "lease": LEASE.total_seconds()})
-        return sorted(event_id for (event_id,) in cursor.fetchall())
+        for _round in range(ROUNDS):
+            lanes: list[int] = []
+            for after in (_turns["after"], -(2**63)):
+                if len(lanes) < LANES:
+                    cursor.execute(NEXT_LANES, {"after": after, "count": LANES - len(lanes)})
+                    lanes += [lane for (lane,) in cursor.fetchall() if lane not in lanes]
+            if not lanes:
+                return []
+            _turns["after"] = lanes[-1]
+            cursor.execute(CLAIM, {"lanes": lanes, "count": BATCH, "lease": LEASE.total_seconds()})
+            ids = sorted(event_id for (event_id,) in cursor.fetchall())
+            if ids or len(lanes) < LANES:  # else another worker holds just these
+                return ids
+    return []
 
 
-def _give_back(event_id: int) -> None:
-    """The claim did not count; the lease that it took is the pause before the next."""
-    WebhookEvent.objects.filter(pk=event_id).update(attempts=F("attempts") - 1, deaths=0)
+def _give_back(event_ids: Iterable[int]) -> None:
+    """The claims did not count; the lease that they took is the pause before the next."""
+    held = WebhookEvent.objects.filter(pk__in=list(event_ids), status=Status.RECEIVED)
+    held.update(attempts=Greatest(F("attempts") - 1, 0), deaths=0)
 
 
 def replay(events: QuerySet[WebhookEvent]) -> int:
@@ -171,7 +209,9 @@ def match_again() -> int:
 
 def _postpone(event_id: int, trace: str) -> None:
     with transaction.atomic():
-        event = WebhookEvent.objects.select_for_update().get(pk=event_id)
+        event = WebhookEvent.objects.select_for_update().filter(pk=event_id, status=Status.RECEIVED).first()
+        if event is None:  # somebody else has settled it meanwhile
+            return
         event.error, event.deaths = trace[-4000:].replace("\0", ""), 0
         if event.attempts >= ATTEMPTS_MAX:
             event.settle(Status.DEAD, error=event.error)
@@ -249,8 +289,10 @@ def _tell(cases: Sequence[Case], chats: dict[Wanted, Chat]) -> None:
             chat_type=delivered.chat_type[:20],
             item_id=delivered.item_id,
             name="" if chat.name else delivered.client_name[:255],
-            phone="" if chat.phone else phone_in(delivered.client_phone),
         )
+        if (chat.phone_at or not chat.phone) and (phone := phone_in(delivered.client_phone)):
+            memory.describe(chat, phone=phone)
+            chat.phone_at = None  # the profile knows better than any message
         if delivered.message is not None:
             told[case.event.pk] = Told(chat, delivered.message, case.event.received_at)
     remembered = memory.remember(list(told.values()))
@@ -278,7 +320,7 @@ def _is_conflict(told: Told, remembered: memory.Remembered) -> bool:
     if known is None or known.chat_id != told.chat.pk:
         return True
     says_nothing = told.seen.type == "deleted" or is_subscription_placeholder(told.seen.text)
-    return not says_nothing and known.text != told.seen.text
+    return not says_nothing and memory.plain(known.text) != memory.plain(told.seen.text)
 
 
 def _write(events: Sequence[WebhookEvent]) -> None:

@@ -27,7 +27,7 @@ Key = tuple[int, str]
 CLOCK_SKEW = timedelta(minutes=15)
 """How far Avito's clock may be behind ours. A reply that is not recognised goes out twice, so rather too much."""
 STATE = (
-    *("name", "phone", "city", "status", "chat_type", "item_id", "item_title", "item_url"),
+    *("name", "phone", "phone_at", "city", "status", "chat_type", "item_id", "item_title", "item_url"),
     *("last_message_id", "last_message_at", "activity_at", "unread_count", "messages_count"),
     *("sync_due_at", "avito_updated_at"),
 )
@@ -56,7 +56,8 @@ def chats_for(wanted: Iterable[Wanted]) -> dict[Wanted, Chat]:
     """
     wanted = list(dict.fromkeys(wanted))
     lock_ids({one.avito_id for one in wanted})
-    rows = Chat.objects.select_for_update(of=("self",)).select_related("account", "last_message")
+    # Not joined: a row that was waited for would come with what was joined to it before.
+    rows = Chat.objects.select_for_update().prefetch_related("account", "last_message")
     by_id = defaultdict(list)
     for row in rows.filter(avito_id__in={one.avito_id for one in wanted}).order_by("id"):
         by_id[row.avito_id].append(row)
@@ -98,7 +99,7 @@ def lock_ids(avito_ids: set[str]) -> None:
 def _among(chats: Sequence[Chat], wanted: Wanted) -> Chat | None:
     """The chat that is meant, of those with its id."""
     if not wanted.user_id:
-        return max(chats, key=lambda chat: chat.activity_at, default=None)
+        return chats[0] if chats else None  # the oldest, so that a replay finds the same one
     mine = next((chat for chat in chats if chat.avito_user_id == wanted.user_id), None)
     if mine is not None:
         return mine
@@ -191,7 +192,7 @@ def _settle_replies(told: Sequence[Told]) -> bool:
     )
     waiting = list(tried.order_by("id"))
     count = len(waiting)
-    for one in told:
+    for one in {one.key: one for one in told}.values():
         mine = next((row for row in waiting if row.chat_id == one.chat.pk and _is_alike(row, one.seen)), None)
         if mine is not None:
             waiting.remove(mine)
@@ -204,10 +205,11 @@ def _is_alike(reply: Message, seen: Seen) -> bool:
     is_tried = began is None or seen.created_at is None or began <= seen.created_at + CLOCK_SKEW
     if seen.type == "image" or reply.type == "image":
         return is_tried and seen.type == reply.type
-    return is_tried and _words(reply.text) == _words(seen.text)
+    return is_tried and plain(reply.text) == plain(seen.text)
 
 
-def _words(text: str) -> str:
+def plain(text: str) -> str:
+    """A text without what Avito may change in it."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -318,8 +320,14 @@ def _reveal(chat: Chat, hidden: Message, seen: Seen) -> None:
 
 
 def _find_phone(chat: Chat, message: Message) -> None:
-    if message.direction == Message.Direction.INBOUND and not chat.phone:
-        describe(chat, phone=phone_in(message.text))
+    """The first that the client has written counts, by Avito's time and not by arrival."""
+    if message.direction != Message.Direction.INBOUND or "phone" in chat.entered:
+        return
+    if chat.phone and (chat.phone_at is None or chat.phone_at < message.created_at):
+        return
+    phone = phone_in(message.text)
+    if phone and (not chat.phone or (message.created_at, phone) < (chat.phone_at, chat.phone)):
+        chat.phone, chat.phone_at = phone, message.created_at
 
 
 def save_chats(chats: Iterable[Chat]) -> None:

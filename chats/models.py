@@ -58,6 +58,9 @@ class Chat(models.Model):
     status = models.CharField(_("status"), max_length=8, choices=Status.choices, default=Status.ACTIVE)
     name = models.CharField(_("client"), max_length=255, blank=True, default="")
     phone = models.CharField(_("phone"), max_length=16, blank=True, default="")
+    phone_at = models.DateTimeField(
+        null=True, editable=False, help_text="the time of the message that it stands in; null: from elsewhere"
+    )
     city = models.CharField(_("city"), max_length=100, blank=True, default="")
     item_id = models.BigIntegerField(_("item"), null=True, blank=True)
     item_title = models.CharField(_("item title"), max_length=500, blank=True, default="")
@@ -334,7 +337,8 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         indexes = [
-            models.Index(fields=["lane", "id"], condition=Q(status="received"), name="event_waiting_of_lane"),
+            models.Index(fields=["lane", "id"], condition=Q(status="received", attempts=0), name="event_fresh_of_lane"),
+            models.Index(fields=["retry_at", "id"], condition=Q(status="received", attempts__gt=0), name="event_tried"),
             models.Index(fields=["avito_user_id"], condition=Q(status="unmatched"), name="event_unmatched"),
             models.Index(fields=["status", "-id"], name="event_newest_of_status"),
             models.Index(fields=["chat_avito_id"], name="event_by_chat"),

@@ -265,8 +265,12 @@ def presume_lost() -> int:
     longest = timedelta(seconds=settings.AVITO_TIMEOUT_SECONDS) + SENDING_MARGIN
     stale = Message.objects.filter(delivery_status=Status.SENDING, sending_at__lt=Now() - longest)
     with transaction.atomic():
-        events.emit("message.updated", *stale.values_list("pk", flat=True))
-        return stale.update(delivery_status=Status.UNKNOWN, retry_at=Now(), error_code="worker_lost")
+        rows = list(stale.select_for_update(skip_locked=True).order_by("id").values_list("pk", "chat"))
+        lost = Message.objects.filter(pk__in=[pk for pk, _chat in rows])
+        lost.update(delivery_status=Status.UNKNOWN, retry_at=Now(), error_code="worker_lost")
+        events.emit("message.updated", *(pk for pk, _chat in rows))
+        events.emit("chat.updated", *(chat for _pk, chat in rows))
+    return len(rows)
 
 
 def _too_late_at() -> float:
@@ -277,7 +281,9 @@ def _too_late_at() -> float:
 def retry(message: Message) -> bool:
     """A person has a failed reply sent again. False when it is not failed."""
     failed = Message.objects.filter(pk=message.pk, delivery_status=Status.FAILED, avito_id=None)
+    now = timezone.now()
     with transaction.atomic():
+        chat = Chat.objects.select_for_update().get(pk=message.chat_id)
         changed = failed.update(
             delivery_status=Status.QUEUED,
             attempts=0,
@@ -287,9 +293,11 @@ def retry(message: Message) -> bool:
             retry_at=None,
             error_code="",
             error_detail="",
-            created_at=timezone.now(),
+            created_at=now,
         )
         if changed:
+            chat.last_message_id, chat.last_message_at, chat.activity_at = message.pk, now, now
+            chat.save(update_fields=["last_message", "last_message_at", "activity_at", "updated_at"])
             events.emit_all([("message.updated", message.pk), ("chat.updated", message.chat_id)])
             ring_on_commit(tasks.deliver, message.pk)
     return bool(changed)

@@ -54,5 +54,7 @@ def delete_message(account: Account, *, avito_id: str, message_id: str) -> None:
         raise
     with transaction.atomic():
         mine = Message.objects.filter(chat__avito_id=avito_id, avito_user_id=user_id, avito_id=message_id)
-        events.emit("message.updated", *mine.values_list("pk", flat=True))
+        rows = list(mine.values_list("pk", "chat"))
         mine.update(type="deleted")
+        events.emit("message.updated", *(pk for pk, _chat in rows))
+        events.emit("chat.updated", *(chat for _pk, chat in rows))

@@ -32,6 +32,7 @@ UNPAID_PAUSE = timedelta(hours=6)
 RINGS = 4
 HIDDEN_FOR = timedelta(days=1)
 RETRY = timedelta(minutes=1)
+SECOND_LOOK_WITHIN = timedelta(minutes=1)
 CHAT_TYPES = ("u2i", "u2u", "a2u")
 
 
@@ -97,8 +98,9 @@ def read_chat(chat: Chat) -> bool:
     except avito.SubscriptionRequired:  # without it Avito shows the chat, but not what was said
         store_chat(info, user_id=user_id, account=account)
         return False
-    store_chat(info, user_id=user_id, account=account, messages=messages)
-    return not are_hidden(messages)
+    is_whole = not are_hidden(messages)
+    store_chat(info, user_id=user_id, account=account, messages=messages, is_whole=is_whole)
+    return is_whole
 
 
 def _said_since(since: datetime | None, account: Account, user_id: int, avito_id: str) -> list[AvitoMessage]:
@@ -135,16 +137,35 @@ def are_hidden(messages: Sequence[AvitoMessage]) -> bool:
     return newest.id in hidden or max(hidden.values()) > timezone.now() - HIDDEN_FOR
 
 
-def store_chat(info: AvitoChat, *, user_id: int, account: Account, messages: Sequence[AvitoMessage] = ()) -> Chat:
-    """Keep a chat, and the newest messages of it, as Avito shows them."""
+def store_chat(
+    info: AvitoChat,
+    *,
+    user_id: int,
+    account: Account,
+    messages: Sequence[AvitoMessage] = (),
+    is_whole: bool = False,
+) -> Chat:
+    """Keep a chat, and the newest messages of it, as Avito shows them. `is_whole`: all that was said has been read."""
     with transaction.atomic():
         chat = memory.chat_for(avito_id=info.id, user_id=user_id, account=account)
         _describe_as(chat, info)
-        memory.describe(chat, avito_updated_at=info.updated_at)
+        if is_whole:
+            chat.avito_updated_at = _read_until(chat, info)
         if info.item is not None and not chat.city:
             memory.describe(chat, city=cities.known(info.item.id))
         _store(account, chat, messages)
     return chat
+
+
+def _read_until(chat: Chat, info: AvitoChat) -> datetime:
+    """Up to which of Avito's moments nothing is missing here.
+
+    Avito's times are whole seconds: of one that was hardly over, more may have come since. So that state is looked at
+    once more by the next run, and is final when it has stayed the same.
+    """
+    moment = info.updated_at - timedelta(seconds=1)
+    is_over = timezone.now() - info.updated_at > SECOND_LOOK_WITHIN or chat.avito_updated_at == moment
+    return info.updated_at if is_over else moment
 
 
 def _describe_as(chat: Chat, info: AvitoChat) -> None:

@@ -67,7 +67,12 @@ async function call(method, path, { json, body, headers = {}, seconds = 30 } = {
   throw new Refused(error?.code ?? "", error?.detail ?? words.broken.replace("%s", answer.status), answer.status);
 }
 
-const chatPath = (chatId, rest = "") => `/avito/chats/${encodeURIComponent(chatId)}${rest}`;
+// Two accounts of ours that talk to each other share one chat id: the account says whose side is open.
+function chatPath(chatId, rest = "") {
+  const path = `/avito/chats/${encodeURIComponent(chatId)}${rest}`;
+  const accountId = open?.chatId === chatId ? open.chat?.accountId : null;
+  return accountId && !path.includes("accountId=") ? `${path}${path.includes("?") ? "&" : "?"}accountId=${accountId}` : path;
+}
 
 // Times
 
@@ -362,7 +367,7 @@ function showUnread() {
 let open = null; // {chatId, chat, messages: id -> message, nodes: id -> node, older, isPinned, unseen, canned}
 
 async function openChat(chatId, { chat = null, push = true } = {}) {
-  if (open?.chatId === chatId) return;
+  if (open?.chatId === chatId && (!chat || !open.chat || chat.id === open.chat.id)) return;
   leaveChat();
   const mine = (open = { chatId, chat, messages: new Map(), nodes: new Map(), older: "", isPinned: true, isLoaded: false });
   at = chat?.id ?? at;
@@ -509,7 +514,7 @@ function takeMessage(message) {
     if (open?.messages.delete(message.id)) showMessages();
     return;
   }
-  if (message.chatId !== open?.chatId) return;
+  if (message.chatId !== open?.chatId || (open.chat?.accountId && message.accountId !== open.chat.accountId)) return;
   const lane = lanes.get(open.chatId);
   // Perhaps it is the one that is just being handed over: its answer will tell.
   if (lane?.busy && message.direction === "outbound" && !open.messages.has(message.id)) lane.held.push(message);
