@@ -162,10 +162,16 @@ class Intake:
                 self._ring()
 
     async def _insert(self, deliveries: list[Delivery]) -> None:
-        if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(**_connection_parameters(), autocommit=True)
         unique = {delivery.digest: delivery for delivery in deliveries}
-        await self._connection.execute(INSERT, [list(column) for column in zip(*unique.values(), strict=True)])
+        columns = [list(column) for column in zip(*unique.values(), strict=True)]
+        if self._connection is not None and not self._connection.closed:
+            try:
+                await self._connection.execute(INSERT, columns)
+                return
+            except psycopg.OperationalError:  # it was cut while it lay idle; the same rows twice are the same rows
+                await self._connection.close()
+        self._connection = await psycopg.AsyncConnection.connect(**_connection_parameters(), autocommit=True)
+        await self._connection.execute(INSERT, columns)
 
     def _give_up(self, insert: asyncio.Task[None]) -> None:
         """Leave the connection to end in its own time; the next batch opens another."""

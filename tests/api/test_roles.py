@@ -19,7 +19,7 @@ ROWS: list[tuple[str, str, Right]] = [
     ("POST", r"/eternal-online/.*", "accounts.manage"),
     (".*", r"/messenger/accounts/\{\w+\}/webhook", "accounts.manage"),
     (".*", r"/messenger/.*", "messenger.use"),
-    (".*", r"/avito/(chats|canned-replies)(/.*)?", "chats.use"),
+    (".*", r"/avito/(chats|canned-replies|catch-up)(/.*)?", "chats.use"),
     ("GET", r"/(auth|oauth)/avito/callback", "public"),
     (".*", r"/(auth|oauth)/avito/(authorize|refresh)/\{\w+\}", "accounts.manage"),
     ("POST", r"/auth/token(/refresh)?", "public"),

@@ -264,7 +264,7 @@ def test_both_bodies_of_one_message_are_one_message(account: Account, nobody: Ap
 
 def test_a_phone_that_the_client_writes_fills_an_empty_field_only(account: Account, nobody: Api) -> None:
     deliver(nobody, message_event(content={"text": "звоните 8 916 123 45 67"}))
-    deliver(nobody, message_event(content={"text": "или +7 495 123-45-67"}))
+    deliver(nobody, message_event(content={"text": "или +7 495 123-45-67"}, created=1_795_400_000))
     assert Chat.objects.get().phone == "+79161234567"
 
 

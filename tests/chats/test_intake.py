@@ -109,3 +109,11 @@ def connection_parameters() -> dict[str, Any]:
     wanted = ("host", "port", "dbname", "user", "password")
     given = connection.get_connection_params()
     return {name: given[name] for name in wanted if given.get(name)}
+
+
+def test_a_connection_that_was_cut_while_it_lay_idle_is_no_reason_to_send_the_sender_away(nobody: Api) -> None:
+    assert nobody.post(MAIN, message_event()).status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'intake'")
+    assert nobody.post(MAIN, message_event()).status_code == 200
+    assert WebhookEvent.objects.count() == 2

@@ -466,7 +466,8 @@ def test_after_a_short_outage_what_was_late_comes_apart_and_within_its_tolerance
         assert sum(gap > 1.1 * accounts[pk] + 10 for gap in gaps) <= 1, "not more than the one slot is left out"
     by_second = Counter(int(second) for calls in times.values() for second in calls)
     crowd = max(by_second[second] for second in range(1000, 1300 + seconds))
-    assert crowd <= 7 * sum(1 / interval for interval in accounts.values())
+    # Served together they would be as many as the outage has seconds, or as their tolerances.
+    assert crowd <= 10 * sum(1 / interval for interval in accounts.values())
 
 
 def test_who_comes_online_by_hand_is_kept_online_from_then_on(owner: Api, anna: Account) -> None:
