@@ -76,7 +76,11 @@ def test_a_buyers_message_is_heard_as_the_api_shows_it(nobody: Api, colleague: A
         tasks.process_inbox()
         chat = colleague.get("/api/v1/avito/chats").json()["results"][0]
         [message] = colleague.get("/api/v1/avito/chats/u2i-abc~1/messages").json()["results"]
-        assert ear.wait("message.created", message["id"]).data == {**message, "chatId": "u2i-abc~1"}
+        assert ear.wait("message.created", message["id"]).data == {
+            **message,
+            "chatId": "u2i-abc~1",
+            "accountId": account.pk,
+        }
         assert ear.wait("chat.created", chat["id"]).data == chat
         assert chat["accountId"] == account.pk
         # The next one of the same chat; nothing is told twice.
