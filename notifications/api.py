@@ -112,8 +112,8 @@ class Events(APIView):
     Each has an increasing `id`, a type in `event`, and in `data` the object as the API shows it now, in the language of
     the request: `chat.created`, `chat.updated`, `message.created`, `message.updated` (with the `chatId` and `accountId`
     that it belongs to), `account.updated`, `booking.created`, `booking.updated`, `booking.cancelled`,
-    `booking.conflict`, `integration.updated`, `notification.created`. An object that is gone shows its `id` alone. The caller hears what
-    the caller may read. Several changes at once may come as one event.
+    `booking.conflict`, `integration.updated`, `notification.created`. An object that is gone shows its `id` alone. The
+    caller hears what the caller may read. Several changes at once may come as one event.
 
     After an interruption repeat the last `id` to get what was missed; at least one hour is kept. An unknown or too old
     id brings all that is kept, none at all brings what comes from now on. The stream ends when the token expires with
