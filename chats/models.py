@@ -238,7 +238,12 @@ class CatchUpQuerySet(models.QuerySet["CatchUp"]):
 
 
 def _chats_left() -> Coalesce:
-    unread = Chat.objects.filter(account=OuterRef("account"), sync_due_at__isnull=False, avito_updated_at=None)
+    unread = Chat.objects.filter(
+        account=OuterRef("account"),
+        sync_due_at__isnull=False,
+        avito_updated_at=None,
+        created_at__lte=OuterRef("found_at"),
+    )
     count = unread.order_by().values("account").annotate(count=Count("pk")).values("count")
     return Coalesce(Subquery(count), 0)
 
@@ -283,6 +288,7 @@ class CatchUp(models.Model):
     chats_found = models.PositiveIntegerField(
         _("chats found"), null=True, help_text="how many chats the account had when it was first read"
     )
+    found_at = models.DateTimeField(null=True, help_text="when that was; chats that came later are no part of it")
     error_code = models.CharField(max_length=50, blank=True, default="", help_text="why the last run failed")
     error_detail = models.CharField(max_length=500, blank=True, default="")
     cities_at = models.DateTimeField(null=True, help_text="when listings were last read for the cities of chats")

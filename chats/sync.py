@@ -229,9 +229,9 @@ def reconcile(account: Account) -> None:
     if found:
         run.seen_until = max(info.updated_at for info in found)
     if run.chats_found is None:
-        run.chats_found = len(found)
+        run.chats_found, run.found_at = len(found), timezone.now()
     run.error_code = run.error_detail = ""
-    run.save(update_fields=["seen_until", "chats_found", "error_code", "error_detail"])
+    run.save(update_fields=["seen_until", "chats_found", "found_at", "error_code", "error_detail"])
 
 
 def _changed_since(since: datetime | None, account: Account) -> list[AvitoChat]:
