@@ -46,24 +46,30 @@ from avito.errors import (
     Unauthorized,
     Unreadable,
 )
+from avito.rent import FreeInterval, PriceRange
 from avito.transport import Transport, Transports
-from avito.types import Proxy, Token
+from avito.types import Proxy, RentBlock, RentBooking, Snapshot, Token, UnreadableBooking
 
 __all__ = [
     "AvitoError",
     "Broken",
     "Client",
     "Forbidden",
+    "FreeInterval",
     "Invalid",
     "InvalidClient",
     "InvalidGrant",
     "NoAnswer",
     "NotConnected",
     "NotFound",
+    "PriceRange",
     "Proxy",
     "ProxyFailed",
     "RateLimited",
     "Refused",
+    "RentBlock",
+    "RentBooking",
+    "Snapshot",
     "SubscriptionRequired",
     "TimedOut",
     "Token",
@@ -72,6 +78,7 @@ __all__ = [
     "Transports",
     "Unauthorized",
     "Unreadable",
+    "UnreadableBooking",
     "authorize_url",
     "client_credentials",
     "exchange_code",

@@ -7,6 +7,7 @@ from avito.items import ItemCalls
 from avito.messenger import MessengerCalls
 from avito.presence import PresenceCalls
 from avito.protocol import Request, Response
+from avito.rent import DIALECTS, Dialect, RentCalls
 from avito.statistics import StatisticsCalls
 from avito.user import UserCalls
 
@@ -18,15 +19,20 @@ class Sender(Protocol):
 
 
 class Client:
-    """Avito's API as seen with one access token. Safe to share between threads; holds no connection of its own."""
+    """Avito's API as seen with one access token. Safe to share between threads; holds no connection of its own.
 
-    def __init__(self, token: str, transport: Sender) -> None:
+    `rent_dialect`: in which paths short-term rent is spoken of, see `avito.rent`.
+    """
+
+    def __init__(self, token: str, transport: Sender, rent_dialect: Dialect = "official") -> None:
+        dialect = DIALECTS[rent_dialect]
         self._token = token
         self._transport = transport
-        self.user = UserCalls(self.call)
+        self.user = UserCalls(self.call, me_path=dialect.me)
         self.messenger = MessengerCalls(self.call)
         self.presence = PresenceCalls(self.call)
         self.items = ItemCalls(self.call)
+        self.rent = RentCalls(self.call, dialect)
         self.statistics = StatisticsCalls(self.call)
 
     def __repr__(self) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from avito import errors, protocol
+from avito import protocol
+from avito.protocol import demand
 from avito.types import Listing, ListingPage
 
 PER_PAGE_MAX = 99
@@ -34,9 +35,9 @@ class ItemCalls:
         as Invalid, unsent. RateLimited beyond CALLS_PER_MINUTE.
         Source: Avito API, Items, getItemsInfo.
         """
-        _demand(page >= 1, "page", "from 1")
-        _demand(1 <= per_page <= PER_PAGE_MAX, "per_page", f"1 to {PER_PAGE_MAX}")
-        _demand(bool(statuses) and set(statuses) <= set(STATUSES), "status", f"some of {', '.join(STATUSES)}")
+        demand(page >= 1, "page", "from 1")
+        demand(1 <= per_page <= PER_PAGE_MAX, "per_page", f"1 to {PER_PAGE_MAX}")
+        demand(bool(statuses) and set(statuses) <= set(STATUSES), "status", f"some of {', '.join(STATUSES)}")
         query = [("page", str(page)), ("per_page", str(per_page)), ("status", ",".join(statuses))]
         answer = self._call(protocol.get("/core/v1/items", query))
         return ListingPage.from_json(answer, page=page, per_page=per_page)
@@ -57,8 +58,3 @@ class ItemCalls:
                     yield listing
             if page.is_last or len(seen) == known:
                 return
-
-
-def _demand(is_met: bool, name: str, words: str) -> None:
-    if not is_met:
-        raise errors.Invalid(f"{name}: {words}", fields={name: words})

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from avito import errors, protocol, wire
 from avito.content import is_subscription_placeholder, render_text
+from avito.protocol import demand
 from avito.types import Chat, ChatPage, Message, MessagePage, Subscription
 
 __all__ = ["MessengerCalls", "is_subscription_placeholder", "render_text"]
@@ -127,7 +128,7 @@ class MessengerCalls:
         chat back before sending again.
         Source: Avito API, Messenger, postSendMessage.
         """
-        _demand(1 <= len(text) <= TEXT_MAX, "text", f"1 to {TEXT_MAX} characters")
+        demand(1 <= len(text) <= TEXT_MAX, "text", f"1 to {TEXT_MAX} characters")
         path = _chat_path("v1", user_id, chat_id) + "/messages"
         return _sent(self._call(protocol.post(path, {"type": "text", "message": {"text": text}})), user_id)
 
@@ -137,8 +138,8 @@ class MessengerCalls:
         `data`: 1 to IMAGE_MAX_BYTES, at most 75 megapixels. `content_type`: one of IMAGE_TYPES.
         Source: Avito API, Messenger, uploadImages.
         """
-        _demand(0 < len(data) <= IMAGE_MAX_BYTES, "image", f"1 to {IMAGE_MAX_BYTES} bytes")
-        _demand(content_type in IMAGE_TYPES, "image", "JPEG, HEIC, GIF, BMP or PNG")
+        demand(0 < len(data) <= IMAGE_MAX_BYTES, "image", f"1 to {IMAGE_MAX_BYTES} bytes")
+        demand(content_type in IMAGE_TYPES, "image", "JPEG, HEIC, GIF, BMP or PNG")
         path = protocol.path("/messenger/v1/accounts/{}/uploadImages", user_id)
         request = protocol.post_file(path, "uploadfile[]", filename, data, content_type)
         images = wire.mapping(self._call(request, deadline_seconds=UPLOAD_SECONDS), "images")
@@ -227,14 +228,9 @@ def _chat_path(version: str, user_id: int, chat_id: str) -> str:
 
 
 def _page(limit: int, offset: int) -> list[tuple[str, str]]:
-    _demand(1 <= limit <= PAGE_MAX, "limit", f"1 to {PAGE_MAX}")
-    _demand(0 <= offset <= OFFSET_MAX, "offset", f"0 to {OFFSET_MAX}")
+    demand(1 <= limit <= PAGE_MAX, "limit", f"1 to {PAGE_MAX}")
+    demand(0 <= offset <= OFFSET_MAX, "offset", f"0 to {OFFSET_MAX}")
     return [("limit", str(limit)), ("offset", str(offset))]
-
-
-def _demand(is_met: bool, name: str, words: str) -> None:
-    if not is_met:
-        raise errors.Invalid(f"{name}: {words}", fields={name: words})
 
 
 def _confirmed(answer: Any) -> None:

@@ -82,6 +82,12 @@ def _segment(value: int | str) -> str:
         raise errors.NotFound("No such id") from None
 
 
+def demand(is_met: bool, name: str, words: str) -> None:
+    """Refuse, unsent, what breaks a documented rule: Invalid, with the name of the field."""
+    if not is_met:
+        raise errors.Invalid(f"{name}: {words}", fields={name: words})
+
+
 def get(path: str, query: Iterable[tuple[str, str]] = ()) -> Request:
     return Request("GET", path, tuple(query))
 
@@ -91,6 +97,10 @@ def post(path: str, value: object = None) -> Request:
     if value is None:
         return Request("POST", path)
     return Request("POST", path, headers={"Content-Type": "application/json"}, body=json.dumps(value).encode())
+
+
+def put(path: str, value: object) -> Request:
+    return replace(post(path, value), method="PUT")
 
 
 def post_form(path: str, fields: Mapping[str, str]) -> Request:

@@ -1,5 +1,7 @@
 """The things Avito speaks of. Unknown keys are ignored; a missing required one raises Unreadable."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,6 +15,10 @@ Direction = Literal["in", "out"]
 ProxyType = Literal["http", "https", "socks4", "socks5"]
 PRICE_MAX = 10**15
 """Roubles; anything above is nonsense."""
+GUESTS_MAX = 1000
+"""Of one booking; ours to bound the columns."""
+YEARS = range(2000, 2200)
+"""In which a stay may lie; ours, so that arithmetic with its days stays within a calendar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,3 +351,142 @@ class ItemStatistics:
         source = wire.mapping(value, "statistics")
         days = wire.children(source, "stats") if source.get("stats") else ()
         return cls(item_id=wire.account_id(source, "itemId"), days=tuple(map(DayStatistics.from_json, days)))
+
+
+@dataclass(frozen=True, slots=True)
+class RentBooking:
+    """A stay that was booked on Avito: the nights of [check_in, check_out). What is about the guest is in no repr.
+
+    `status`: active, canceled, pending, or another one of Avito's; empty where it names none. Money: whole roubles,
+    None where unknown. `base_price`: of the whole stay. Of the `prepayment` the owner gets the `payout` and Avito the
+    `commission`. `guest_*`: as sent, at most NAME_MAX characters, perhaps empty; a phone has ten digits and no country.
+    `raw`: the row as Avito wrote it.
+    """
+
+    id: int
+    status: str
+    check_in: date
+    check_out: date
+    guests: int | None
+    base_price: int | None
+    prepayment: int | None
+    payout: int | None
+    commission: int | None
+    guest_name: str = field(repr=False)
+    guest_email: str = field(repr=False)
+    guest_phone: str = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False, hash=False)
+
+    @classmethod
+    def from_json(cls, source: dict[str, Any], *, id: int, check_in: date, check_out: date) -> Self:
+        """Everything but the id and the dates may be missing or nonsense."""
+        deposit, contact = _object(source, "safe_deposit"), _object(source, "contact")
+        name, email, phone = (wire.label(contact, key)[: wire.NAME_MAX] for key in ("name", "email", "phone"))
+        return cls(
+            id=id,
+            status=wire.label(source, "status")[: wire.WORD_MAX],
+            check_in=check_in,
+            check_out=check_out,
+            guests=_whole(source.get("guest_count"), least=1, most=GUESTS_MAX),
+            base_price=_whole(source.get("base_price"), least=0, most=PRICE_MAX),
+            prepayment=_whole(deposit.get("total_amount"), least=0, most=PRICE_MAX),
+            payout=_whole(deposit.get("owner_amount"), least=0, most=PRICE_MAX),
+            commission=_whole(deposit.get("tax"), least=0, most=PRICE_MAX),
+            guest_name=name,
+            guest_email=email,
+            guest_phone=phone,
+            raw=source,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RentBlock:
+    """Nights of [start, end) that are closed in Avito's calendar by no booking of Avito's."""
+
+    start: date
+    end: date
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableBooking:
+    """A row that stands for something, but not for certain nights of a certain booking. `raw`: as Avito wrote it.
+
+    `reason`: not_an_object, bad_id, id_repeated (rows that differ have the same id), no_dates, bad_dates or
+    dates_reversed (not one night).
+    """
+
+    avito_id: int | None
+    reason: str
+    raw: Mapping[str, Any] = field(repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Avito's calendar of a listing holds. Each id is in `bookings` once; no row hides another."""
+
+    bookings: tuple[RentBooking, ...] = ()
+    blocks: tuple[RentBlock, ...] = ()
+    unreadable: tuple[UnreadableBooking, ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        rows = wire.mapping(value, "bookings").get("bookings")
+        if not isinstance(rows, list):
+            raise Unreadable("bookings: not a list")
+        read = list(map(_rent_row, rows))
+        by_id: defaultdict[int, list[RentBooking]] = defaultdict(list)
+        for one in read:
+            if isinstance(one, RentBooking) and one not in by_id[one.id][:1]:
+                by_id[one.id].append(one)
+        unreadable = [one for one in read if isinstance(one, UnreadableBooking)]
+        for id, said in by_id.items():
+            if len(said) > 1:
+                unreadable += [UnreadableBooking(id, "id_repeated", one.raw) for one in said]
+        return cls(
+            tuple(said[0] for said in by_id.values() if len(said) == 1),
+            tuple(one for one in read if isinstance(one, RentBlock)),
+            tuple(unreadable),
+        )
+
+
+def _rent_row(row: Any) -> RentBooking | RentBlock | UnreadableBooking:
+    if not isinstance(row, dict):
+        return UnreadableBooking(None, "not_an_object", {"row": row})
+    written = row.get("avito_booking_id")
+    id = 0 if written is None else _whole(written, least=0, most=wire.ID_MAX)
+    if id is None:
+        return UnreadableBooking(None, "bad_id", row)
+    try:
+        start, end = _nights(row)
+    except Unreadable as error:
+        return UnreadableBooking(id or None, error.message, row)
+    return RentBooking.from_json(row, id=id, check_in=start, check_out=end) if id else RentBlock(start, end)
+
+
+def _nights(row: dict[str, Any]) -> tuple[date, date]:
+    """When a stay begins and ends; raises Unreadable with the reason as its message."""
+    if row.get("check_in") is None or row.get("check_out") is None:
+        raise Unreadable("no_dates")
+    try:
+        start, end = wire.day(row, "check_in"), wire.day(row, "check_out")
+    except Unreadable:
+        raise Unreadable("bad_dates") from None
+    if start.year not in YEARS or end.year not in YEARS:
+        raise Unreadable("bad_dates")
+    if start >= end:
+        raise Unreadable("dates_reversed")
+    return start, end
+
+
+def _whole(value: Any, *, least: int, most: int) -> int | None:
+    """A whole number in range, be it written with quotes or a ".0"; None for anything else."""
+    is_digits = isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdigit()
+    if is_digits or (isinstance(value, float) and value.is_integer() and abs(value) < 2**53):
+        value = int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and least <= value <= most else None
+
+
+def _object(source: dict[str, Any], key: str) -> dict[str, Any]:
+    value = source.get(key)
+    return value if isinstance(value, dict) else {}

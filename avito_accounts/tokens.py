@@ -81,9 +81,9 @@ def client_for(account: Account, token: str, *, until: float | None = None) -> a
     in_time = transport if until is None else Until(transport, until)
     metered = limits.Metered(in_time, account.pk, before_waiting=release_connection)
     if proxy is None:
-        return avito.Client(token, metered)
+        return avito.Client(token, metered, settings.AVITO_STR_DIALECT)
     guarded = proxies.Guarded(transport, proxy, sender=metered, before_sending=release_connection)
-    return avito.Client(token, guarded)
+    return avito.Client(token, guarded, settings.AVITO_STR_DIALECT)
 
 
 def access_token(account: Account, *, rejected: str | None = None) -> str:
@@ -360,7 +360,8 @@ def _still_opens(account: Account, authorization: Authorization) -> bool:
     """Ask Avito whether the access token lives; an answer that says neither is raised."""
     try:
         # Without `release_connection`: the lock lives in this database session.
-        client = avito.Client(authorization.access_token, limits.Metered(transport_for(account), account.pk))
+        metered = limits.Metered(transport_for(account), account.pk)
+        client = avito.Client(authorization.access_token, metered, settings.AVITO_STR_DIALECT)
         with limits.at_once():
             client.user.me()
     except avito.Unauthorized:

@@ -42,6 +42,7 @@ VARIABLES = {
     "AVITO_ONLINE_STATUS_AGAIN_SECONDS": "for how long an account is spared that call after Avito did not know it",
     "PROXY_ALLOW_PRIVATE": "whether a proxy's host may lead to a private or loopback address",
     "AVITO_TIMEOUT_SECONDS": "how long one call to Avito may take",
+    "AVITO_STR_DIALECT": "`official` or `guide`: whose paths of short-term rent Avito is asked in",
     "AVITO_RATE_LIMIT_PER_MINUTE": "calls to Avito in any minute, of all accounts and processes together",
     "SSL_CERT_FILE": "whom to trust, for Avito and for proxies",
     "DJANGO_SUPERUSER_USERNAME": "a superuser made at start if absent",

@@ -5,7 +5,7 @@ import re
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import environ
@@ -18,6 +18,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from avito.presence import STATUS_PATH
+from avito.rent import DIALECTS, Dialect
 from config import embedded, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -88,6 +89,9 @@ AVITO_ONLINE_STATUS_PATH = env.text("AVITO_ONLINE_STATUS_PATH", STATUS_PATH)
 if not re.fullmatch(r"off|/[^\s{}?#]*\{user_id\}[^\s{}?#]*", AVITO_ONLINE_STATUS_PATH):
     raise ImproperlyConfigured("AVITO_ONLINE_STATUS_PATH must be a path with {user_id}, or off.")
 AVITO_ONLINE_STATUS_AGAIN_SECONDS = max(0, env.number("AVITO_ONLINE_STATUS_AGAIN_SECONDS", 600))
+AVITO_STR_DIALECT = cast(Dialect, env.text("AVITO_STR_DIALECT", "official"))
+if AVITO_STR_DIALECT not in DIALECTS:
+    raise ImproperlyConfigured(f"AVITO_STR_DIALECT must be official or guide, not {AVITO_STR_DIALECT!r}.")
 PROXY_ALLOW_PRIVATE = env.flag("PROXY_ALLOW_PRIVATE", default=not PRODUCTION)
 AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
 AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")
