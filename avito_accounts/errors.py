@@ -39,11 +39,12 @@ class Undecryptable(AccountUnusable):
 
 
 class AuthorizationRefused(Exception):
-    """An OAuth flow ended without a connection; `code` is stable, `account_id` is known once the state was good."""
+    """An OAuth flow ended without a connection; `code` is stable, the rest is known once the state was good."""
 
     def __init__(self, code: str, account_id: int | None = None) -> None:
         super().__init__(code)
         self.code, self.account_id = code, account_id
+        self.request: Any = None
 
 
 # The first line that fits counts, so a special case stands above the general one.

@@ -403,9 +403,14 @@ class Authorization(models.Model):
 
 
 class AuthorizationRequest(models.Model):
-    """A consent under way: opened once by its ticket, finished once by its state, in the browser that opened it."""
+    """A consent under way: opened once by its ticket, finished once by its state, in the browser that opened it.
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE)
+    For an account, or for a purpose of another app's, see `oauth.Purpose`; then the account may not be known yet.
+    """
+
+    account = models.ForeignKey(Account, null=True, on_delete=models.CASCADE)
+    purpose = models.CharField(max_length=20, blank=True, default="")
+    subject_id = models.BigIntegerField(null=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     created_at = models.DateTimeField(default=timezone.now)
     opened_at = models.DateTimeField(null=True)
@@ -416,6 +421,11 @@ class AuthorizationRequest(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["created_at"], name="authorization_request_age")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(account__isnull=False) | ~Q(purpose=""), name="authorization_request_is_for_something"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"consent {self.pk} for account {self.account_id}"

@@ -10,6 +10,7 @@ router.register("accounts", api.AccountViewSet, basename="account")
 # Django spells the last one, so `auth/` stands last.
 oauth = [
     path("authorize/<int:account_id>", views.Authorize.as_view(), name="avito-authorize"),
+    path("authorize/for/<slug:purpose>", views.AuthorizePurpose.as_view(), name="avito-authorize-purpose"),
     path("refresh/<int:account_id>", views.Refresh.as_view(), name="avito-refresh"),
     path("callback", views.Callback.as_view(), name="avito-callback"),
 ]

@@ -52,20 +52,7 @@ class Authorize(APIView):
         responses={302: OpenApiResponse(description="to Avito's consent page")},
     )
     def get(self, request: Request, account_id: int) -> HttpResponse:
-        consent = self._consent(request, account_id)
-        browser = request.COOKIES.get(BROWSER_COOKIE) or secrets.token_urlsafe(32)
-        response = HttpResponseRedirect(oauth.consent_url(consent, browser=browser))
-        response.set_cookie(
-            BROWSER_COOKIE,
-            browser,
-            max_age=oauth.STATE_SECONDS,
-            path="/api/v1/",
-            secure=settings.PUBLIC_HTTPS,
-            httponly=True,
-            samesite="Lax",
-        )
-        response["Cache-Control"] = "no-store"
-        return response
+        return to_consent(request, self._consent(request, account_id))
 
     def _consent(self, request: Request, account_id: int) -> AuthorizationRequest:
         tokens.application_keys()  # before the ticket is spent
@@ -80,6 +67,42 @@ class Authorize(APIView):
         account = get_object_or_404(Account, pk=account_id)
         assert isinstance(request.user, User)  # noqa: S101  permitted, so somebody
         return oauth.request_for(account, user=request.user)
+
+
+def to_consent(request: Request, consent: AuthorizationRequest) -> HttpResponse:
+    """Send the browser to Avito, bound to it by a cookie."""
+    browser = request.COOKIES.get(BROWSER_COOKIE) or secrets.token_urlsafe(32)
+    response = HttpResponseRedirect(oauth.consent_url(consent, browser=browser))
+    response.set_cookie(
+        BROWSER_COOKIE,
+        browser,
+        max_age=oauth.STATE_SECONDS,
+        path="/api/v1/",
+        secure=settings.PUBLIC_HTTPS,
+        httponly=True,
+        samesite="Lax",
+    )
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+class AuthorizePurpose(APIView):
+    """Sends a browser to Avito's consent page for another part of the service; the link's ticket opens it."""
+
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        auth=[],
+        parameters=[OpenApiParameter("ticket", str, required=True)],
+        responses={302: OpenApiResponse(description="to Avito's consent page")},
+    )
+    def get(self, request: Request, purpose: str) -> HttpResponse:
+        tokens.application_keys()  # before the ticket is spent
+        consent = oauth.redeem(request.query_params.get("ticket", ""), purpose=purpose)
+        known = oauth.purpose_of(consent)
+        if consent is None or known is None or not known.may(consent):
+            raise NotAuthenticated(_("The link has expired or was used already."), code="invalid_ticket")
+        return to_consent(request, consent)
 
 
 class Refresh(APIView):
@@ -133,13 +156,13 @@ class Callback(APIView):
     @method_decorator(never_cache)
     def get(self, request: Request) -> HttpResponse:
         try:
-            account = oauth.finish(request.query_params, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
+            account, consent = oauth.finish(request.query_params, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
         except AuthorizationRefused as refused:
             return _refused(request, refused)
         if settings.FRONTEND_URL:
-            return HttpResponseRedirect(
-                settings.FRONTEND_URL + settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
-            )
+            purpose = oauth.purpose_of(consent)
+            path = settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
+            return HttpResponseRedirect(settings.FRONTEND_URL + (purpose.path(consent) if purpose else path))
         return _page(request, 200, account=account)
 
     def perform_authentication(self, request: Request) -> None:
@@ -151,6 +174,9 @@ class Callback(APIView):
 
 def _refused(request: Request, refused: AuthorizationRefused) -> HttpResponse:
     message = str(MESSAGES[refused.code])
+    purpose = oauth.purpose_of(refused.request)
+    if settings.FRONTEND_URL and purpose:
+        return HttpResponseRedirect(settings.FRONTEND_URL + purpose.path(refused.request, refused.code))
     if settings.FRONTEND_URL:
         path = settings.AVITO_OAUTH_ERROR_PATH
         for name, value in {"code": refused.code, "message": message, "id": str(refused.account_id or "")}.items():

@@ -92,6 +92,14 @@ AVITO_ONLINE_STATUS_AGAIN_SECONDS = max(0, env.number("AVITO_ONLINE_STATUS_AGAIN
 AVITO_STR_DIALECT = cast(Dialect, env.text("AVITO_STR_DIALECT", "official"))
 if AVITO_STR_DIALECT not in DIALECTS:
     raise ImproperlyConfigured(f"AVITO_STR_DIALECT must be official or guide, not {AVITO_STR_DIALECT!r}.")
+AVITO_STR_TICK_SECONDS = max(1, env.number("AVITO_STR_TICK_SECONDS", 10))
+AVITO_STR_POLL_SECONDS = max(1, env.number("AVITO_STR_POLL_SECONDS", 60))
+AVITO_STR_RETURN_PATH = env.text("AVITO_STR_RETURN_PATH", "/properties/{id}/avito?oauth=success")
+AVITO_STR_DAY = env.text("AVITO_STR_DAY", "property")
+if AVITO_STR_DAY not in ("property", "latest"):
+    raise ImproperlyConfigured("AVITO_STR_DAY must be property or latest.")
+AVITO_STR_BOOKINGS_CLOSE_DATES = env.flag("AVITO_STR_BOOKINGS_CLOSE_DATES", default=True)
+AVITO_STR_CONTACTS_KEPT_DAYS = env.number("AVITO_STR_CONTACTS_KEPT_DAYS", 365)
 PROXY_ALLOW_PRIVATE = env.flag("PROXY_ALLOW_PRIVATE", default=not PRODUCTION)
 AVITO_RECONCILE_SECONDS = env.number("AVITO_RECONCILE_SECONDS", 600)
 AVITO_WEBHOOK_KEYS = env.items("AVITO_WEBHOOK_KEYS")
@@ -131,6 +139,7 @@ INSTALLED_APPS = [
     "avito_accounts",
     "chats",
     "messenger",
+    "integrations_str",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -252,6 +261,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "avito_accounts.tasks.forget_old_authorization_requests",
         "schedule": timedelta(hours=6),
     },
+    "forget-old-rent": {"task": "integrations_str.tasks.forget_old", "schedule": timedelta(hours=6)},
     "forget-old-notifications": {"task": "notifications.tasks.forget_old", "schedule": timedelta(hours=6)},
     "forget-old-events": {"task": "notifications.tasks.forget_old_events", "schedule": timedelta(minutes=10)},
 }
@@ -263,10 +273,16 @@ DATABASE_SWEEPS = [
     "avito_accounts.tasks.check_proxies",
     "messenger.tasks.keep_online",
     "notifications.tasks.sweep_events",
+    "integrations_str.tasks.tick",
+    "integrations_str.tasks.watch",
     *["avito_accounts.tasks.work_jobs"] * 4,  # four lanes
 ]
 DATABASE_SWEEP_SECONDS = 2
-DATABASE_SWEEP_RHYTHMS = {"messenger.tasks.keep_online": 1}  # two seconds' slots served in one would be a crowd
+DATABASE_SWEEP_RHYTHMS = {
+    "messenger.tasks.keep_online": 1,  # two seconds' slots served in one would be a crowd
+    "integrations_str.tasks.tick": AVITO_STR_TICK_SECONDS,
+    "integrations_str.tasks.watch": 20,
+}
 
 
 # Who may enter

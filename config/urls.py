@@ -15,6 +15,7 @@ api_v1 = [
     path("", include("avito_accounts.urls")),
     path("", include("chats.urls")),
     path("", include("messenger.urls")),
+    path("", include("integrations_str.urls")),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -18,7 +18,11 @@ Tier = Literal["hot", "normal", "cold"]
 K = TypeVar("K")
 DAY = timedelta(days=1)
 
-HOT_AFTER_CONNECTING, HOT_AFTER_EDIT, HOT_BEFORE_CHECK_IN = timedelta(hours=24), timedelta(minutes=10), timedelta(days=3)
+HOT_AFTER_CONNECTING, HOT_AFTER_EDIT, HOT_BEFORE_CHECK_IN = (
+    timedelta(hours=24),
+    timedelta(minutes=10),
+    timedelta(days=3),
+)
 COLD_WITHOUT_BOOKING, COLD_CLOSED_DAYS = timedelta(days=60), 14
 TIER_SHARES: dict[Tier, float] = {"hot": 0.25, "normal": 1.0, "cold": 5.0}
 """How long a connection waits for the next reading, in the usual interval."""

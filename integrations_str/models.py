@@ -7,7 +7,7 @@ stands. Everything belongs to the owner of the property.
 import zoneinfo
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Self, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -22,6 +22,9 @@ from avito_accounts.fields import EncryptedTextField, cipher_id
 from avito_accounts.models import BIGINT_MAX, Account
 from notifications.models import Person
 
+M = TypeVar("M", bound=models.Model)
+computed = property
+"""Python's own, where a column is called `property`."""
 PRICE_MAX = 100_000_000
 NIGHTS_MAX = 730
 """Of one booking, ours."""
@@ -41,17 +44,17 @@ def validate_currency(value: str) -> None:
         raise ValidationError(_("Avito takes prices in roubles alone: RUB."), code="unsupported_currency")
 
 
-class OwnedQuerySet(models.QuerySet[Any]):
+class OwnedQuerySet(models.QuerySet[M]):
     """Rows that belong to the owner of a property, however far away that stands."""
 
-    owner_path = "owner"
+    owner_path = "property__owner"
 
-    def owned_by(self, user: Person) -> Any:
+    def owned_by(self, user: Person) -> Self:
         """What is this person's own; nothing for nobody."""
         return self.filter(**{self.owner_path: user.pk}) if user.is_authenticated else self.none()
 
 
-class PropertyQuerySet(OwnedQuerySet):
+class PropertyQuerySet(OwnedQuerySet["Property"]):
     owner_path = "owner"
 
 
@@ -130,10 +133,8 @@ class Rate(models.Model):
         return f"{self.date} of property {self.property_id}"
 
 
-class BookingQuerySet(OwnedQuerySet):
-    owner_path = "property__owner"
-
-    def saying_if_in_conflict(self) -> Any:
+class BookingQuerySet(OwnedQuerySet["Booking"]):
+    def saying_if_in_conflict(self) -> Self:
         """Each row says `conflict`: another booking claims some of its nights."""
         open_ones = Conflict.objects.filter(Q(first=OuterRef("pk")) | Q(second=OuterRef("pk")), solved_at=None)
         return self.annotate(conflict=Exists(open_ones))
@@ -174,7 +175,9 @@ class Booking(models.Model):
     status = models.CharField(_("state"), max_length=9, choices=Status.choices, default=Status.CONFIRMED)
     raw_status = models.CharField(max_length=50, blank=True, default="")
     holds = models.BooleanField(default=True, help_text="whether it claims its nights")
-    unseen_polls = models.PositiveSmallIntegerField(default=0, help_text="how often Avito's answer has lacked it of late")
+    unseen_polls = models.PositiveSmallIntegerField(
+        default=0, help_text="how often Avito's answer has lacked it of late"
+    )
     cipher_id = cipher_id()
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -197,15 +200,15 @@ class Booking(models.Model):
     def __str__(self) -> str:
         return f"{self.check_in} – {self.check_out}"
 
-    @property
+    @computed
     def nights(self) -> int:
         return (self.check_out - self.check_in).days
 
-    @property
+    @computed
     def is_unconfirmed(self) -> bool:
         return self.status == self.Status.PENDING
 
-    @property
+    @computed
     def last_night(self) -> date:
         return self.check_out - timedelta(days=1)
 
@@ -239,8 +242,8 @@ class Night(models.Model):
         return f"{self.date} of property {self.property_id}"
 
 
-class ConflictQuerySet(OwnedQuerySet):
-    owner_path = "property__owner"
+class ConflictQuerySet(OwnedQuerySet["Conflict"]):
+    pass
 
 
 class Conflict(models.Model):
@@ -285,10 +288,8 @@ class Access(models.Model):
         return f"user {self.user_id} may use account {self.account_id}"
 
 
-class IntegrationQuerySet(OwnedQuerySet):
-    owner_path = "property__owner"
-
-    def connected(self) -> Any:
+class IntegrationQuerySet(OwnedQuerySet["Integration"]):
+    def connected(self) -> Self:
         return self.filter(disconnected_at=None)
 
 
@@ -323,7 +324,9 @@ class Integration(models.Model):
         default=list, help_text="[[from, to], ...]: what was closed at Avito when the property was connected"
     )
     consented_at = models.DateTimeField(
-        null=True, blank=True, help_text="when the owner agreed that the first push opens dates, or goes out in conflict"
+        null=True,
+        blank=True,
+        help_text="when the owner agreed that the first push opens dates, or goes out in conflict",
     )
     first_pushed_at = models.DateTimeField(null=True, blank=True)
     horizon_from = models.DateField(help_text="the day from which the year is counted that Avito has been told of")
@@ -347,9 +350,7 @@ class Integration(models.Model):
             models.UniqueConstraint(
                 fields=["property"], condition=Q(disconnected_at=None), name="one_connection_per_property"
             ),
-            models.CheckConstraint(
-                condition=Q(markup_percent__range=(MARKUP_MIN, MARKUP_MAX)), name="markup_in_range"
-            ),
+            models.CheckConstraint(condition=Q(markup_percent__range=(MARKUP_MIN, MARKUP_MAX)), name="markup_in_range"),
             models.CheckConstraint(
                 condition=Q(disconnected_at__isnull=False) | Q(account__isnull=False), name="connection_has_account"
             ),
@@ -390,16 +391,21 @@ class SyncTask(models.Model):
     """
 
     integration = models.OneToOneField(Integration, on_delete=models.CASCADE, related_name="task")
-    wanted = models.PositiveBigIntegerField(default=1, help_text="grows with every change that Avito may have to hear of")
+    wanted = models.PositiveBigIntegerField(
+        default=1, help_text="grows with every change that Avito may have to hear of"
+    )
     push_at = models.DateTimeField(null=True, blank=True)
     dirty_since = models.DateTimeField(null=True, blank=True, help_text="the first change that was not sent yet")
+    edited_at = models.DateTimeField(null=True, blank=True, help_text="when a person last changed something")
     is_closing = models.BooleanField(default=False, help_text="nights have to close: ahead of everything else")
     push_failures = models.PositiveSmallIntegerField(default=0, help_text="one after the other")
     push_error_code = models.CharField(max_length=50, blank=True, default="")
     push_error_detail = models.TextField(blank=True, default="")
     dead_at = models.DateTimeField(null=True, blank=True, help_text="given up; a change or a person brings it back")
     waits_for_consent = models.BooleanField(default=False)
-    left_days = models.PositiveSmallIntegerField(default=0, help_text="days that the last push had to leave as they are")
+    left_days = models.PositiveSmallIntegerField(
+        default=0, help_text="days that the last push had to leave as they are"
+    )
     pull_at = models.DateTimeField(default=timezone.now)
     pull_failures = models.PositiveSmallIntegerField(default=0, help_text="one after the other")
     pull_error_code = models.CharField(max_length=50, blank=True, default="")
@@ -421,7 +427,7 @@ class SyncTask(models.Model):
 
 
 class Exchange(models.Model):
-    """A line of a connection's log: what was sent to Avito or received. Codes and numbers, words are made when shown."""
+    """A line of a connection's log: what went to Avito and came from there. Codes and numbers; words are made later."""
 
     class Action(models.TextChoices):
         READ = "read_bookings", _("bookings were read")

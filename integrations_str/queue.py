@@ -105,9 +105,10 @@ class Claim:
         return SyncTask.objects.filter(pk=self.task_id, claim=self.number)
 
     def renew(self) -> None:
-        """To be said before every call; raises Lost."""
+        """To be said before every call; raises Lost, also when the connection was paused or ended meanwhile."""
         here = time.monotonic()
-        if not self.row.update(claimed_until=_in(LEASE_SECONDS)):
+        row = self.row.filter(integration__is_active=True, integration__disconnected_at=None)
+        if not row.update(claimed_until=_in(LEASE_SECONDS)):
             raise Lost
         self.until = here + CALL_WITHIN_SECONDS
 
@@ -134,7 +135,7 @@ def claim(count: int, *, closings_only: bool = False, now: datetime | None = Non
     }
     with connection.cursor() as cursor:
         cursor.execute(CLAIM, asked)
-        taken = [Claim(*row, until=here + CALL_WITHIN_SECONDS) for row in cursor.fetchall()]
+        taken = [Claim(*row, here + CALL_WITHIN_SECONDS) for row in cursor.fetchall()]
     return sorted(taken, key=lambda one: not one.is_closing)
 
 
@@ -160,6 +161,7 @@ UPDATE integrations_str_synctask task
 SET wanted = wanted + 1,
     is_closing = is_closing OR %(closes)s,
     dirty_since = coalesce(dirty_since, clock.now),
+    edited_at = CASE WHEN %(by_person)s THEN clock.now ELSE edited_at END,
     push_at = CASE
         WHEN %(closes)s THEN clock.now
         WHEN push_at IS NOT NULL AND (is_closing OR (push_failures > 0 AND dead_at IS NULL)) THEN push_at
@@ -175,14 +177,20 @@ RETURNING dirty_since = clock.now
 """
 
 
-def touch(*property_ids: int, closes: bool = False) -> None:
+def touch(*property_ids: int, closes: bool = False, by_person: bool = True) -> None:
     """What Avito should have of these properties may have changed; belongs into the transaction of the change.
 
     `closes`: nights have to close, which waits for nothing.
     """
     from integrations_str import tasks
 
-    asked = {"closes": closes, "quiet": QUIET_SECONDS, "most": QUIET_SECONDS_MAX, "properties": list(property_ids)}
+    asked: dict[str, Any] = {
+        "closes": closes,
+        "by_person": by_person,
+        "quiet": QUIET_SECONDS,
+        "most": QUIET_SECONDS_MAX,
+        "properties": list(property_ids),
+    }
     with connection.cursor() as cursor:
         cursor.execute(TOUCH, asked)
         is_news = any(is_first for (is_first,) in cursor.fetchall())
@@ -223,9 +231,9 @@ def pushed(claim: Claim, *, left_days: int = 0, more: bool = False) -> None:
     """, wanted=claim.wanted, more=more, left_days=left_days, quiet=QUIET_SECONDS)  # fmt: skip
 
 
-def push_refused(claim: Claim, code: str, detail: str, *, left_days: int) -> None:
-    """Avito has rejected some days: they wait for the owner, nothing is tried again by itself."""
-    pushed(claim, left_days=left_days)
+def push_refused(claim: Claim, code: str, detail: str, *, left_days: int, more: bool) -> None:
+    """Avito has rejected some days: they wait for the owner. `more`: others can be sent without them."""
+    pushed(claim, left_days=left_days, more=more)
     _write(claim, "push_error_code = %(code)s, push_error_detail = %(detail)s", code=code, detail=detail)
 
 
@@ -269,6 +277,12 @@ def pull_failed(claim: Claim, code: str, detail: str) -> None:
     """, wait=wait, failures=min(failures, 30_000), code=code, detail=detail)  # fmt: skip
 
 
+def account_failed(claim: Claim, code: str, detail: str, *, again_in: float) -> None:
+    """The account cannot be used: nothing counts as the connection's failure, its row waits for the account."""
+    put_off(claim, again_in)
+    _write(claim, "pull_error_code = %(code)s, pull_error_detail = %(detail)s", code=code, detail=detail)
+
+
 def put_off(claim: Claim, seconds: float) -> None:
     """Avito, or our own budget, asks for a pause: everything of this row waits, and nothing counts as a failure."""
     wait = seconds * (1 + 0.2 * random.random())  # noqa: S311
@@ -292,3 +306,11 @@ def _write(claim: Claim, assignments: str, **values: Any) -> None:
 
 def _in(seconds: float) -> Any:
     return Now() + timedelta(seconds=seconds)
+
+
+def isolate(claim: Claim) -> None:
+    """Workers die of it: given up, until somebody has looked; bookings are tried again once an hour."""
+    _write(claim, """
+        dead_at = clock_timestamp(), push_error_code = 'worker_died', push_error_detail = '',
+        pull_at = clock_timestamp() + make_interval(secs => %(wait)s), is_closing = false
+    """, wait=ITEM_AGAIN_SECONDS)  # fmt: skip
