@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.calendar import Booking, Calendar
 from sandbox.limits import Windows
 from sandbox.settings import Settings
 
@@ -35,6 +36,7 @@ ITEM_STATUSES = ("active", "removed", "old", "blocked", "rejected")
 FLATS = (24, "Квартиры")
 HOUSES = (25, "Дома, дачи, коттеджи")
 JOURNAL_LENGTH = 20_000
+RENT_CALLS_LENGTH = 100_000
 
 
 @dataclass
@@ -172,6 +174,11 @@ class World:
         self.files: dict[str, tuple[str, bytes]] = {}
         self.images: dict[str, tuple[int, dict[str, str]]] = {}
         self.journal: deque[dict[str, Any]] = deque(maxlen=JOURNAL_LENGTH)
+        # The calendar of a listing is made when somebody first asks for it.
+        self.calendars: dict[int, Calendar] = {}
+        self.bookings: dict[int, Booking] = {}
+        # Calls for short-term rent: the entry of the journal, and the body.
+        self.rent_calls: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=RENT_CALLS_LENGTH)
         self._numbers = itertools.count(1)
         seed(self)
 
@@ -205,6 +212,26 @@ class World:
 
     def name_of(self, user_id: int) -> str:
         return (self.sellers.get(user_id) or self.buyers[user_id]).name
+
+    # Short-term rent
+
+    def calendar(self, item_id: int) -> Calendar:
+        """The calendar of a listing that exists."""
+        found = self.calendars.get(item_id)
+        if found is None:
+            found = self.calendars[item_id] = Calendar(item_id, self.items[item_id].price, self.settings)
+        return found
+
+    def book(
+        self, item_id: int, check_in: dt.date, check_out: dt.date, status: str = "active", **details: Any
+    ) -> Booking:
+        """A booking that nobody checks: whether the nights are for sale is asked before."""
+        calendar = self.calendar(item_id)
+        details.setdefault("id", 70_000_000 + self.next_number())
+        details.setdefault("base_price", calendar.price_of(check_in, check_out))
+        booking = Booking(item_id=item_id, check_in=check_in, check_out=check_out, status=status, **details)
+        calendar.bookings[booking.id] = self.bookings[booking.id] = booking
+        return booking
 
     # Chats
 
