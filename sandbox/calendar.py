@@ -145,7 +145,7 @@ class Calendar:
         self.blocks = {on: kind for on, kind in self.blocks.items() if on >= year_end and on not in opened}
 
     def set_blocks(self, ranges: list[tuple[dt.date, dt.date, str]]) -> dict[int, list[Booking]]:
-        """Close these nights; gives the paid bookings in the way, by the number of the range. Those ranges stay open."""
+        """Close these nights; gives the paid bookings in the way, by the number of the range, which stays open."""
         conflicts = {number: self.paid_on(first, end) for number, (first, end, _) in enumerate(ranges)}
         conflicts = {number: found for number, found in conflicts.items() if found}
         if conflicts and not self.switch("blocks_partial"):

@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from starlette.requests import Request
@@ -152,7 +153,7 @@ class Problems(dict[str, str]):
     def apart(self, spans: list[tuple[str, tuple[dt.date, dt.date]]]) -> None:
         """Ranges may touch, but not overlap."""
         ordered = sorted(spans, key=lambda one: one[1])
-        for (before, (_, end)), (where, (start, _)) in zip(ordered, ordered[1:], strict=False):
+        for (before, (_, end)), (where, (start, _)) in pairwise(ordered):
             if start < end:
                 self.note(f"{where}.date_start", f"overlaps {before}")
 
@@ -307,7 +308,7 @@ async def prices(request: Request, seller: Seller) -> Response:
     problems.known("", body, "prices")
     for where, value in problems.rows("prices", body.get("prices")):
         row = problems.known(where, value, "date_from", "date_to", "night_price", "minimal_duration", "extra_guest_fee")
-        written = {"price": None, "stay": None, "fee": None}
+        written: dict[str, int | None] = {"price": None, "stay": None, "fee": None}
         for name, key, low, high in (
             ("night_price", "price", 1, INT64_MAX),
             ("minimal_duration", "stay", 1, PRICE_STAY_MAX),

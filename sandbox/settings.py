@@ -91,7 +91,7 @@ class Settings:
             setattr(self, name, value)
 
     def fitting(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """`changes`, named in camelCase, by the names of the fields; raises ValueError for a name or a value that does not fit."""
+        """camelCase `changes` under the names of the fields; raises ValueError for what does not fit."""
         known = {camel(f.name): f for f in fields(self)}
         checked = {}
         for key, value in changes.items():

@@ -123,7 +123,7 @@ class Sandbox:
         return ids
 
     def drop_item(self, item: int) -> None:
-        """The listing vanishes: its calls answer 404. Back with `control("PATCH", f"/items/{item}", status="active")`."""
+        """The listing vanishes: its calls answer 404. `control("PATCH", f"/items/{item}", status="active")`: back."""
         self.control("PATCH", f"/items/{item}", status="removed")
 
     def today(self, item: int) -> dt.date:
@@ -136,7 +136,7 @@ class Sandbox:
         return row
 
     def shift_clock(self, **span: float) -> None:
-        """Move the sandbox's "today" against the machine's clock: `shift_clock(days=1)`, `(hours=-3)`, `()` for back."""
+        """Move the sandbox's "today" against the machine's clock: `shift_clock(days=1, hours=-3)`, `()` for back."""
         self.switch(clockShiftSeconds=dt.timedelta(**span).total_seconds())
 
     def switch(self, item: int | None = None, **changes: Any) -> None:
@@ -202,7 +202,7 @@ class Sandbox:
         return _booking(self.control("POST", f"/rent/bookings/{booking.id}/move", **body))
 
     def edit(self, booking: Booking, **changes: Any) -> Booking:
-        """Set status (any word), basePrice, guestCount, name, email, phone, hidden, changes; nights stay as they are."""
+        """Set status (any word), basePrice, guestCount, name, email, phone, hidden or changes; the dates stay."""
         return _booking(self.control("PATCH", f"/rent/bookings/{booking.id}", **changes))
 
     def hide(self, booking: Booking, hidden: bool = True) -> Booking:

@@ -48,11 +48,11 @@ class Owner(Client):
         method, path = PATHS[self.dialect][kind]
         return self.call(method, path.replace("{item}", str(self.item)), **details)
 
-    def read(self, first: int = 0, last: int = 60, **query: Any) -> list[dict[str, Any]]:
+    def read(self, first: int = 0, last: int = 60, **query: Any) -> list[Any]:
         dates = {"date_start": self.day(first).isoformat(), "date_end": self.day(last).isoformat()}
         answer = self.rent("reads", params={**dates, **query})
         assert answer.status_code == 200, answer.text
-        rows: list[dict[str, Any]] = answer.json()["bookings"]
+        rows: list[Any] = answer.json()["bookings"]
         return rows
 
     def price(self, first: int, last: int, price: int | None = None, **more: Any) -> requests.Response:
@@ -352,6 +352,14 @@ def test_one_wrong_price_refuses_all(sandbox: Sandbox, owner: Owner, change: dic
     answer = owner.rent("prices", json={"prices": [day, day, day, {**day, **change}]})
     assert fields(answer) == {f"prices[3].{wrong}"}
     assert sandbox.calendar(owner.item, 2)[owner.day(1)].price == 3500
+
+
+def test_refusal_names_every_wrong_field(owner: Owner) -> None:
+    rows = [{"date_from": str(on), "date_to": str(on), "night_price": 100} for on in owner.days(1, 7)]
+    rows[3]["night_price"], rows[5]["date_from"] = "100", "2020-01-01"
+    answer = owner.rent("prices", json={"prices": rows})
+    expected = json.loads((FIXTURES / "rent_invalid.json").read_text())
+    assert (answer.status_code, answer.json()) == (422, expected)
 
 
 def test_price_written_over_an_unpaid_booking_makes_it_overbook(sandbox: Sandbox, official: Owner) -> None:
