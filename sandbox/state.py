@@ -276,7 +276,7 @@ def fingerprint(secret: str) -> str:
 
 
 def seed(world: World) -> None:
-    """Two sellers with a handful of listings, three buyers, a chat for two of them, and the applications."""
+    """Two sellers with a handful of listings, three buyers, a chat for two of them, a stay, and the applications."""
     anna = Seller(94235311, "Анна Смирнова", "anna@example.com", "79161234567", 12500.5, 300.0)
     oleg = Seller(4294967311, "Апартаменты «Уют»", "uyut@example.com", "79037654321", 780.0, 0.0)
     for seller in (anna, oleg):
@@ -298,6 +298,7 @@ def seed(world: World) -> None:
     first.mark_read(anna.id)
     second = world.add_chat(oleg.id, maria.id, loft.id)
     world.add_message(second, maria.id, "text", {"text": "Можно ли с собакой?"}, created=now - 3600)
+    _seed_calendars(world)
     for chat in (first, second):
         chat.created = min(m.created for m in chat.messages)
 
@@ -330,3 +331,14 @@ def _seed_items(world: World, anna: Seller, oleg: Seller) -> tuple[Item, Item]:
     world.add_item(anna.id, "Комната посуточно, 14 м², Сокольники", 1900, id=1650023871, status="old")
     world.add_item(oleg.id, "Апартаменты посуточно, 35 м², Щукинская", 4100, id=3977612045, status="old")
     return flat, loft
+
+
+def _seed_calendars(world: World) -> None:
+    """A flat of Anna's that a guest has paid for, next week; at both her flats the coming weekend is dearer."""
+    for item_id in (1803345120, 2250917733):
+        calendar = world.calendar(item_id)
+        friday = calendar.today() + dt.timedelta(days=(4 - calendar.today().weekday()) % 7)
+        dearer = calendar.base["night_price"] * 6 // 5
+        calendar.set_prices(friday, friday + dt.timedelta(days=1), price=dearer, stay=2, fee=None)
+    soon = calendar.today() + dt.timedelta(days=7)
+    world.book(1803345120, soon, soon + dt.timedelta(days=3), name="Мария Кузнецова", email="maria@example.com")
