@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from sandbox import control, items, messenger, oauth, pages, presence
+from sandbox import control, guest, items, messenger, oauth, pages, presence, rent, rent_control
 from sandbox.deliveries import Deliveries
 from sandbox.faults import Faults, Front
 from sandbox.settings import Settings
@@ -29,7 +29,17 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         deliveries.close()
 
     app = Starlette(
-        routes=[*oauth.ROUTES, *messenger.ROUTES, *presence.ROUTES, *items.ROUTES, *control.ROUTES, *pages.ROUTES],
+        routes=[
+            *oauth.ROUTES,
+            *rent.ROUTES,
+            *messenger.ROUTES,
+            *presence.ROUTES,
+            *items.ROUTES,
+            *control.ROUTES,
+            *rent_control.ROUTES,
+            *pages.ROUTES,
+            *guest.ROUTES,
+        ],
         exception_handlers={HTTPException: refuse, Refusal: refuse},
         lifespan=lifespan,
     )

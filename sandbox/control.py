@@ -35,7 +35,7 @@ MESSAGE_FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-async def _body(request: Request, **known: type | tuple[type, ...]) -> dict[str, Any]:
+async def known_body(request: Request, **known: type | tuple[type, ...]) -> dict[str, Any]:
     """A JSON object (empty if there is no body) with none but the `known` fields; null counts as not given."""
     try:
         value = json.loads(await request.body() or b"{}")
@@ -52,13 +52,13 @@ async def _body(request: Request, **known: type | tuple[type, ...]) -> dict[str,
     return value
 
 
-def _required(body: Mapping[str, Any], name: str) -> Any:
+def required(body: Mapping[str, Any], name: str) -> Any:
     if name not in body:
         raise Refusal(400, f"{name} is required")
     return body[name]
 
 
-def _seller(world: World, id: int) -> Seller:
+def seller_of(world: World, id: int) -> Seller:
     if id not in world.sellers:
         raise Refusal(404, f"no seller {id}")
     return world.sellers[id]
@@ -87,7 +87,7 @@ async def health(request: Request) -> Response:
 
 async def reset(request: Request) -> Response:
     """Everything back to the seeds; the body may carry settings."""
-    changes = await _any_object(request)
+    changes = await any_object(request)
     deliveries_of(request).reset()
     faults_of(request).remove()
     world_of(request).reset()
@@ -95,11 +95,11 @@ async def reset(request: Request) -> Response:
 
 
 async def settings(request: Request) -> Response:
-    changes = await _any_object(request) if request.method == "PATCH" else {}
+    changes = await any_object(request) if request.method == "PATCH" else {}
     return _change_settings(world_of(request), changes)
 
 
-async def _any_object(request: Request) -> dict[str, Any]:
+async def any_object(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(await request.body() or b"{}")
     except ValueError:
@@ -152,22 +152,24 @@ async def sellers(request: Request) -> Response:
     world = world_of(request)
     if request.method == "GET":
         return JSONResponse([seller_json(world, seller) for seller in world.sellers.values()])
-    body = await _body(request, id=int, name=str, clientId=str, clientSecret=str, itemTitle=str, messengerPaid=bool)
+    body = await known_body(
+        request, id=int, name=str, clientId=str, clientSecret=str, itemTitle=str, messengerPaid=bool
+    )
     if body.get("id") in world.sellers or body.get("clientId") in world.applications:
         raise Refusal(409, "the id or the clientId is taken")
     title = body.get("itemTitle", "Квартира-студия посуточно")
-    seller = world.add_seller(_required(body, "name"), id=body.get("id"), item_title=title)
+    seller = world.add_seller(required(body, "name"), id=body.get("id"), item_title=title)
     seller.messenger_paid = body.get("messengerPaid", True)
     if "clientId" in body:
-        own = Application(body["clientId"], _required(body, "clientSecret"), seller.name, seller.id)
+        own = Application(body["clientId"], required(body, "clientSecret"), seller.name, seller.id)
         world.applications[own.client_id] = own
     return JSONResponse(seller_json(world, seller), 201)
 
 
 async def change_seller(request: Request) -> Response:
     world = world_of(request)
-    seller = _seller(world, request.path_params["seller_id"])
-    body = await _body(request, name=str, messengerPaid=bool, balanceReal=NUMBER, balanceBonus=NUMBER)
+    seller = seller_of(world, request.path_params["seller_id"])
+    body = await known_body(request, name=str, messengerPaid=bool, balanceReal=NUMBER, balanceBonus=NUMBER)
     seller.name = body.get("name", seller.name)
     seller.messenger_paid = body.get("messengerPaid", seller.messenger_paid)
     seller.balance_real = body.get("balanceReal", seller.balance_real)
@@ -178,18 +180,18 @@ async def change_seller(request: Request) -> Response:
 async def give_consent(request: Request) -> Response:
     """Consent without a browser."""
     world = world_of(request)
-    body = await _body(request, sellerId=int, scopes=list, clientId=str)
+    body = await known_body(request, sellerId=int, scopes=list, clientId=str)
     scopes = body.get("scopes", list(SCOPES))
     client_id = body.get("clientId", "sandbox-client")
     if not set(scopes) <= set(SCOPES) or client_id not in world.applications:
         raise Refusal(400, "unknown scope or clientId")
-    seller = _seller(world, _required(body, "sellerId"))
+    seller = seller_of(world, required(body, "sellerId"))
     return JSONResponse({"code": authorize(world, client_id, seller.id, scopes)})
 
 
 async def expire_tokens(request: Request) -> Response:
     """Access tokens of a seller (of all, without `sellerId`) become expired; refresh tokens live on."""
-    seller_id = (await _body(request, sellerId=int)).get("sellerId")
+    seller_id = (await known_body(request, sellerId=int)).get("sellerId")
     count = 0
     for grant in world_of(request).grants.values():
         if grant.kind == "access" and seller_id in {None, grant.seller_id} and grant.expires_at > time.time():
@@ -200,7 +202,7 @@ async def expire_tokens(request: Request) -> Response:
 
 async def revoke_tokens(request: Request) -> Response:
     """Every token and code of a seller dies."""
-    seller_id = _required(await _body(request, sellerId=int), "sellerId")
+    seller_id = required(await known_body(request, sellerId=int), "sellerId")
     dying = [g for g in world_of(request).grants.values() if g.seller_id == seller_id and g.alive]
     for grant in dying:
         grant.alive = False
@@ -217,8 +219,8 @@ def item_json(item: Item) -> dict[str, Any]:
 async def make_items(request: Request) -> Response:
     """`count` new listings of a seller, numbered if there are several."""
     world = world_of(request)
-    body = await _body(request, sellerId=int, count=int, status=str, title=str, price=int)
-    seller, count = _seller(world, _required(body, "sellerId")), body.get("count", 1)
+    body = await known_body(request, sellerId=int, count=int, status=str, title=str, price=int)
+    seller, count = seller_of(world, required(body, "sellerId")), body.get("count", 1)
     if not 0 <= count <= ITEMS_AT_ONCE_MAX:
         raise Refusal(400, f"count: 0 to {ITEMS_AT_ONCE_MAX}")
     title, status = body.get("title", "Квартира посуточно"), _status(body, "active")
@@ -231,7 +233,7 @@ async def change_item(request: Request) -> Response:
     item = world_of(request).items.get(request.path_params["item_id"])
     if item is None:
         raise Refusal(404, "no such listing")
-    body = await _body(request, status=str, title=str, price=int)
+    body = await known_body(request, status=str, title=str, price=int)
     item.status = _status(body, item.status)
     item.title, item.price = body.get("title", item.title), body.get("price", item.price)
     item.updated = time.time()
@@ -248,11 +250,13 @@ def _status(body: Mapping[str, Any], default: str) -> str:
 async def set_statistics(request: Request) -> Response:
     """The figures of a listing, or of each listing that a seller has now, on some days; others stay as invented."""
     world = world_of(request)
-    body = await _body(request, itemId=int, sellerId=int, days=list)
+    body = await known_body(request, itemId=int, sellerId=int, days=list)
     if ("itemId" in body) == ("sellerId" in body):
         raise Refusal(400, "itemId or sellerId is required")
-    known = [_figures(one) for one in _required(body, "days")]
-    ids = [body["itemId"]] if "itemId" in body else [i.id for i in world.items_of(_seller(world, body["sellerId"]).id)]
+    known = [_figures(one) for one in required(body, "days")]
+    ids = (
+        [body["itemId"]] if "itemId" in body else [i.id for i in world.items_of(seller_of(world, body["sellerId"]).id)]
+    )
     if not set(ids) <= set(world.items):
         raise Refusal(404, "no such listing")
     world.figures.update({(id, on): figures for id in ids for on, figures in known})
@@ -292,10 +296,10 @@ async def chats(request: Request) -> Response:
         asked = request.query_params.get("sellerId")
         found = [c for c in world.chats.values() if asked in {None, str(c.seller_id)}]
         return JSONResponse([_chat_json(world, chat) for chat in found])
-    body = await _body(
+    body = await known_body(
         request, sellerId=int, buyerId=int, buyerName=str, itemId=int, itemTitle=str, itemPrice=int, type=str
     )
-    seller = _seller(world, _required(body, "sellerId"))
+    seller = seller_of(world, required(body, "sellerId"))
     kind = body.get("type", "u2i")
     if kind not in {"u2i", "u2u", "a2u"} or body.get("itemId", next(iter(world.items))) not in world.items:
         raise Refusal(400, "type is u2i, u2u or a2u; itemId a listing")
@@ -317,20 +321,20 @@ async def buyer_message(request: Request) -> Response:
     chat = _chat(request)
     if chat.buyer_id in world_of(request).sellers[chat.seller_id].blacklist:
         raise Refusal(409, "the seller has blacklisted this buyer")
-    return _announced(request, chat, chat.buyer_id, await _body(request, **MESSAGE_FIELDS))
+    return _announced(request, chat, chat.buyer_id, await known_body(request, **MESSAGE_FIELDS))
 
 
 async def seller_message(request: Request) -> Response:
     """The seller writes in Avito's own application, that is, past the API."""
     chat = _chat(request)
-    return _announced(request, chat, chat.seller_id, await _body(request, **MESSAGE_FIELDS))
+    return _announced(request, chat, chat.seller_id, await known_body(request, **MESSAGE_FIELDS))
 
 
 def _announced(request: Request, chat: Chat, author_id: int, body: Mapping[str, Any]) -> Response:
     kind = body.get("type", "text")
     if kind not in MESSAGE_TYPES:
         raise Refusal(400, f"type: one of {', '.join(sorted(MESSAGE_TYPES))}")
-    content = body.get("content", {"text": _required(body, "text")} if kind == "text" else {})
+    content = body.get("content", {"text": required(body, "text")} if kind == "text" else {})
     created = _unix(body.get("createdAt"))
     message = world_of(request).add_message(chat, author_id, kind, content, created=created)
     deliveries_of(request).announce(
@@ -387,7 +391,7 @@ async def hold(request: Request) -> Response:
 
 
 async def release(request: Request) -> Response:
-    order = (await _body(request, order=str)).get("order", "same")
+    order = (await known_body(request, order=str)).get("order", "same")
     if order not in {"reverse", "shuffle", "same"}:
         raise Refusal(400, "order: reverse, shuffle or same")
     return JSONResponse({"released": deliveries_of(request).release(order)})
@@ -395,7 +399,7 @@ async def release(request: Request) -> Response:
 
 async def drop(request: Request) -> Response:
     """The next n deliveries are lost."""
-    deliveries_of(request).drop_next = _required(await _body(request, next=int), "next")
+    deliveries_of(request).drop_next = required(await known_body(request, next=int), "next")
     return JSONResponse({"next": deliveries_of(request).drop_next})
 
 
@@ -412,12 +416,14 @@ async def faults(request: Request) -> Response:
         return JSONResponse([fault_json(fault) for fault in known.active])
     if request.method == "DELETE":
         return JSONResponse({"removed": known.remove()})
-    body = await _body(
+    body = await known_body(
         request,
         pathRegex=str,
         method=str,
         grantType=str,
         sellerId=int,
+        rent=str,
+        itemId=int,
         kind=str,
         times=int,
         skip=int,
@@ -430,7 +436,7 @@ async def faults(request: Request) -> Response:
     names = {camel(name): name for name in Fault.__dataclass_fields__}
     details = {names[name]: value for name, value in body.items() if name not in {"kind", "pathRegex"}}
     try:
-        fault = known.add(_required(body, "kind"), body.get("pathRegex", ""), **details)
+        fault = known.add(required(body, "kind"), body.get("pathRegex", ""), **details)
     except ValueError as error:
         raise Refusal(400, f"{error} (kinds: {', '.join(KINDS)})") from None
     return JSONResponse(fault_json(fault), 201)

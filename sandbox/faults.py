@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sandbox.rent import kind_of
 from sandbox.state import World, fingerprint
 from sandbox.wire import Refusal, admit
 
@@ -29,7 +30,7 @@ HUGE_BYTES = 3 * 1024 * 1024
 BOMB_BYTES = 64 * 1024 * 1024
 RUBBISH = "<!doctype html><html><body><h1>Доступ ограничен</h1><p>Проверка браузера…</p></body></html>"
 # Paths of the sandbox itself, which are never noted and never fail.
-OWN = re.compile(r"^/(_sandbox/.*|oauth|buyer(/.*)?|faults(/.*)?|files/.*|favicon\.ico)?$")
+OWN = re.compile(r"^/(_sandbox/.*|oauth|buyer(/.*)?|guest(/.*)?|faults(/.*)?|files/.*|favicon\.ico)?$")
 
 
 @dataclass
@@ -40,6 +41,9 @@ class Fault:
     method: str | None = None
     grant_type: str | None = None
     seller_id: int | None = None
+    # Of the calls for short-term rent: the kind, and the listing wherever the call names it.
+    rent: str | None = None
+    item_id: int | None = None
     # How many calls it takes, None: until cleared. `skip`: calls it lets pass before.
     times: int | None = None
     skip: int = 0
@@ -56,6 +60,8 @@ class Fault:
             and self.method in {None, entry["method"]}
             and self.grant_type in {None, entry["grantType"]}
             and self.seller_id in {None, entry["userId"]}
+            and self.rent in {None, entry["rent"]}
+            and self.item_id in {None, entry["itemId"]}
             and self.times != 0
         )
         if not wanted:
@@ -277,6 +283,8 @@ class Front:
         body = await _whole_body(receive)
         entry = self._entry(scope, body)
         self.world.journal.append(entry)
+        if entry["rent"]:
+            self.world.rent_calls.append((entry, body))
 
         async def handle(to: Send) -> None:
             await self.app(scope, _replay(body, receive), to)
@@ -289,10 +297,19 @@ class Front:
             return
         fault = self.faults.striking(entry)
         if fault is None:
-            await handle(_noting(entry, send))
+            await handle(_noting(entry, send, self._limit_headers(scope)))
             return
         entry["fault"] = fault.kind
         await _strike(Call(receive, send, handle, fault, entry))
+
+    def _limit_headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Where `calls_per_minute` stands, if Avito is to tell."""
+        settings = self.world.settings
+        if not (settings.rate_limit_headers and settings.calls_per_minute and _has_bearer(scope)):
+            return []
+        left = self.world.windows.left(("calls_per_minute", None), settings.calls_per_minute)
+        told = {"x-ratelimit-limit": settings.calls_per_minute, "x-ratelimit-remaining": left}
+        return [(name.encode(), str(number).encode()) for name, number in told.items()]
 
     def _entry(self, scope: Scope, body: bytes) -> dict[str, Any]:
         headers = dict(scope["headers"])
@@ -301,6 +318,7 @@ class Front:
         if scope["path"] == "/token":
             form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
             token = form.get("refresh_token") or form.get("code") or ""
+        rent, item_id = kind_of(scope["method"], scope["path"], body)
         holder = self.world.grants.get(token) or self.world.applications.get(form.get("client_id", ""))
         return {
             "at": time.time(),
@@ -310,6 +328,8 @@ class Front:
             "status": None,
             "userId": holder.seller_id if holder else None,
             "grantType": form.get("grant_type"),
+            "rent": rent,
+            "itemId": item_id,
             "fault": None,
             "token": fingerprint(token) if token else None,
         }
@@ -331,10 +351,13 @@ async def _strike(call: Call) -> None:
         await call.result()
 
 
-def _noting(entry: dict[str, Any], send: Send) -> Send:
+def _noting(entry: dict[str, Any], send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> Send:
+    """An ASGI `send` that notes the status and adds `headers`."""
+
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":
             entry["status"] = message["status"]
+            message["headers"] = [*message.get("headers", []), *headers]
         await send(message)
 
     return noted

@@ -19,3 +19,7 @@ class Windows:
             return False
         calls.append(at)
         return True
+
+    def left(self, counted: Hashable, most: float) -> int:
+        """How many more calls the window would have let through when it was last looked at."""
+        return max(0, int(most) - len(self._calls[counted]))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.calendar import Booking, Calendar
 from sandbox.limits import Windows
 from sandbox.settings import Settings
 
@@ -35,6 +36,7 @@ ITEM_STATUSES = ("active", "removed", "old", "blocked", "rejected")
 FLATS = (24, "Квартиры")
 HOUSES = (25, "Дома, дачи, коттеджи")
 JOURNAL_LENGTH = 20_000
+RENT_CALLS_LENGTH = 100_000
 
 
 @dataclass
@@ -172,6 +174,11 @@ class World:
         self.files: dict[str, tuple[str, bytes]] = {}
         self.images: dict[str, tuple[int, dict[str, str]]] = {}
         self.journal: deque[dict[str, Any]] = deque(maxlen=JOURNAL_LENGTH)
+        # The calendar of a listing is made when somebody first asks for it.
+        self.calendars: dict[int, Calendar] = {}
+        self.bookings: dict[int, Booking] = {}
+        # Calls for short-term rent: the entry of the journal, and the body.
+        self.rent_calls: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=RENT_CALLS_LENGTH)
         self._numbers = itertools.count(1)
         seed(self)
 
@@ -205,6 +212,26 @@ class World:
 
     def name_of(self, user_id: int) -> str:
         return (self.sellers.get(user_id) or self.buyers[user_id]).name
+
+    # Short-term rent
+
+    def calendar(self, item_id: int) -> Calendar:
+        """The calendar of a listing that exists."""
+        found = self.calendars.get(item_id)
+        if found is None:
+            found = self.calendars[item_id] = Calendar(item_id, self.items[item_id].price, self.settings)
+        return found
+
+    def book(
+        self, item_id: int, check_in: dt.date, check_out: dt.date, status: str = "active", **details: Any
+    ) -> Booking:
+        """A booking that nobody checks: whether the nights are for sale is asked before."""
+        calendar = self.calendar(item_id)
+        details.setdefault("id", 70_000_000 + self.next_number())
+        details.setdefault("base_price", calendar.price_of(check_in, check_out))
+        booking = Booking(item_id=item_id, check_in=check_in, check_out=check_out, status=status, **details)
+        calendar.bookings[booking.id] = self.bookings[booking.id] = booking
+        return booking
 
     # Chats
 
@@ -249,7 +276,7 @@ def fingerprint(secret: str) -> str:
 
 
 def seed(world: World) -> None:
-    """Two sellers with a handful of listings, three buyers, a chat for two of them, and the applications."""
+    """Two sellers with a handful of listings, three buyers, a chat for two of them, a stay, and the applications."""
     anna = Seller(94235311, "Анна Смирнова", "anna@example.com", "79161234567", 12500.5, 300.0)
     oleg = Seller(4294967311, "Апартаменты «Уют»", "uyut@example.com", "79037654321", 780.0, 0.0)
     for seller in (anna, oleg):
@@ -271,6 +298,7 @@ def seed(world: World) -> None:
     first.mark_read(anna.id)
     second = world.add_chat(oleg.id, maria.id, loft.id)
     world.add_message(second, maria.id, "text", {"text": "Можно ли с собакой?"}, created=now - 3600)
+    _seed_calendars(world)
     for chat in (first, second):
         chat.created = min(m.created for m in chat.messages)
 
@@ -303,3 +331,14 @@ def _seed_items(world: World, anna: Seller, oleg: Seller) -> tuple[Item, Item]:
     world.add_item(anna.id, "Комната посуточно, 14 м², Сокольники", 1900, id=1650023871, status="old")
     world.add_item(oleg.id, "Апартаменты посуточно, 35 м², Щукинская", 4100, id=3977612045, status="old")
     return flat, loft
+
+
+def _seed_calendars(world: World) -> None:
+    """A flat of Anna's that a guest has paid for, next week; at both her flats the coming weekend is dearer."""
+    for item_id in (1803345120, 2250917733):
+        calendar = world.calendar(item_id)
+        friday = calendar.today() + dt.timedelta(days=(4 - calendar.today().weekday()) % 7)
+        dearer = calendar.base["night_price"] * 6 // 5
+        calendar.set_prices(friday, friday + dt.timedelta(days=1), price=dearer, stay=2, fee=None)
+    soon = calendar.today() + dt.timedelta(days=7)
+    world.book(1803345120, soon, soon + dt.timedelta(days=3), name="Мария Кузнецова", email="maria@example.com")

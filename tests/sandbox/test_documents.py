@@ -10,13 +10,15 @@ import jsonschema
 import pytest
 
 from tests.sandbox.conftest import Client, Receiver
-from tests.sandbox.driver import Sandbox, wait_for
+from tests.sandbox.driver import OLEG, Sandbox, wait_for
 from tests.sandbox.test_messenger import PNG
 
 FOLDER = os.environ.get("AVITO_OPENAPI_DIR")
 pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="AVITO_OPENAPI_DIR does not name a folder with messenger.json, user.json, items.json"
+    not FOLDER,
+    reason="AVITO_OPENAPI_DIR does not name a folder with messenger.json, user.json, items.json, short-term-rent.json",
 )
+NAMES = ("messenger.json", "user.json", "items.json", "short-term-rent.json")
 V1 = "/messenger/v1/accounts/{user_id}"
 
 
@@ -36,9 +38,7 @@ def strict(schema: Any) -> Any:
 
 class Documents:
     def __init__(self, folder: str) -> None:
-        self.known = [
-            json.loads((Path(folder) / name).read_text()) for name in ("messenger.json", "user.json", "items.json")
-        ]
+        self.known = [json.loads((Path(folder) / name).read_text()) for name in NAMES]
 
     def check(self, method: str, path: str, answer: Any, status: str = "200") -> None:
         document = next(document for document in self.known if path in document["paths"])
@@ -122,3 +122,63 @@ def test_all_documented_messenger_calls_are_known(anna: Client, documents: Docum
             answer = anna.call(method.upper(), real)
             assert (answer.status_code, answer.json().get("error", {}).get("message")) != (404, "Not Found"), path
             assert answer.status_code != 405, path
+
+
+RENT = {
+    "GET": ("/realty/v1/accounts/{user_id}/items/{item_id}/bookings",),
+    "POST": (
+        "/core/v1/accounts/{user_id}/items/{item_id}/bookings",
+        "/realty/v1/accounts/{user_id}/items/{item_id}/prices",
+        "/realty/v1/items/{item_id}/base",
+        "/realty/v1/items/intervals",
+    ),
+}
+
+
+def test_rent_answers_fit(sandbox: Sandbox, anna: Client, documents: Documents) -> None:
+    item, strange = sandbox.make_rent_item(), sandbox.make_rent_item(OLEG)
+    today = sandbox.today(item)
+    first, second, third, fourth = (today + dt.timedelta(days=number) for number in range(4))
+    sandbox.book(item, first, second, changes={"total_for_buyer": None})
+    sandbox.book(item, second, third, paid=False)
+    sandbox.cancel(sandbox.book(item, third, fourth))
+
+    def real(path: str, id: int) -> str:
+        return path.replace("{user_id}", str(anna.id)).replace("{item_id}", str(id))
+
+    (reads,), (blocks, prices, base, intervals) = RENT["GET"], RENT["POST"]
+    dates = {"date_start": str(first), "date_end": str(fourth)}
+    told = anna.call("GET", real(reads, item), params={**dates, "with_unpaid": "true"}).json()
+    assert [row["status"] for row in told["bookings"]] == ["active", "pending", "canceled"]
+    documents.check("GET", reads, told)
+    span = {"date_start": str(first), "date_end": str(third)}
+    good: dict[str, dict[str, Any]] = {
+        blocks: {"bookings": [{"date_start": str(third), "date_end": str(fourth), "type": "manual"}], "source": "pms"},
+        prices: {"prices": [{"date_from": str(first), "date_to": str(first), "night_price": 1990}]},
+        intervals: {"item_id": item, "intervals": [{**span, "open": 1}]},
+        base: {"night_price": 3000},
+    }
+    for path, body in good.items():
+        answer = anna.call("POST", real(path, item), json=body)
+        assert answer.status_code == 200, answer.text
+        if path != base:
+            documents.check("POST", path, answer.json())
+        wrong = {**body, "unknown": 1}
+        documents.check("POST", path, anna.call("POST", real(path, item), json=wrong).json(), status="422")
+        documents.check("POST", path, anna.call("POST", real(path, item), data="{").json(), status="400")
+        for id, status in ((strange, "403"), (5, "404")):
+            sent = {**body, "item_id": id} if path == intervals else body
+            answer = anna.call("POST", real(path, id), json=sent)
+            assert answer.status_code == int(status)
+            documents.check("POST", path, answer.json(), status=status)
+    conflict = anna.call("POST", real(blocks, item), json={"bookings": [span]})
+    assert conflict.status_code == 409
+    documents.check("POST", blocks, conflict.json(), status="409")
+    documents.check("GET", reads, anna.call("GET", real(reads, item)).json(), status="422")
+
+
+def test_all_documented_rent_calls_are_known(anna: Client, documents: Documents) -> None:
+    known = {
+        (m.upper(), path) for path, ways in documents.known[3]["paths"].items() for m in {"get", "post"} & set(ways)
+    }
+    assert known == {(method, path) for method, paths in RENT.items() for path in paths}

@@ -1,3 +1,4 @@
+import datetime as dt
 import re
 
 from tests.sandbox.conftest import Client, Receiver
@@ -45,3 +46,38 @@ def test_pictures_are_served(sandbox: Sandbox) -> None:
     for path in (f"/files/avatars/{ANNA}.svg", "/files/items/1768287444.svg"):
         assert sandbox.call("GET", path).headers["content-type"] == "image/svg+xml"
     assert sandbox.call("GET", "/files/avatars/1.svg").status_code == 404
+
+
+def test_guest_asks_pays_moves_and_cancels(sandbox: Sandbox) -> None:
+    item = sandbox.make_rent_item(title="Домик у озера")
+    today = sandbox.today(item)
+    stay = {"check_in": str(today), "check_out": str(today + dt.timedelta(days=2)), "name": "Вера", "guests": "3"}
+
+    def act(booking_id: int, **form: str) -> str:
+        answer = sandbox.call("POST", f"/guest/bookings/{booking_id}", data=form)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    assert "Домик у озера" in sandbox.call("GET", "/guest").text
+    assert "ждёт оплаты</td>" in sandbox.call("POST", f"/guest/{item}/book", data={**stay, "action": "ask"}).text
+    (booking,) = sandbox.rent_item(item)["bookings"]
+    assert (booking["status"], booking["row"]["guest_count"]) == ("pending", 3)
+    assert "оплачена</td>" in act(booking["id"], action="pay")
+    refused = sandbox.call("POST", f"/guest/{item}/book", data={**stay, "action": "pay"})
+    assert (refused.status_code, "занята или закрыта" in refused.text) == (409, True)
+    assert len(sandbox.rent_item(item)["bookings"]) == 1
+    forced = sandbox.call("POST", f"/guest/{item}/book", data={**stay, "action": "pay", "force": "on"})
+    assert "×2" in forced.text
+    first, second = sandbox.rent_item(item)["bookings"]
+    later = {"check_in": str(today + dt.timedelta(days=4)), "check_out": str(today + dt.timedelta(days=5))}
+    act(second["id"], action="move", **later)
+    assert f'class="booked" data-date="{later["check_in"]}"' in sandbox.call("GET", f"/guest/{item}").text
+    assert "отменена</td>" in act(first["id"], action="cancel")
+    assert [night.open for night in sandbox.calendar(item, 5).values()] == [1, 1, 1, 1, 0]
+
+
+def test_seeded_calendars_are_shown(sandbox: Sandbox) -> None:
+    shown = sandbox.call("GET", "/guest/1803345120").text
+    assert "Мария Кузнецова" in shown
+    assert "8280" in shown
+    assert sandbox.call("GET", "/guest/5").status_code == 404
