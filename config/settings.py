@@ -347,6 +347,8 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "OnlineMethodEnum": "messenger.eternal_online.METHODS",
+        "IntegrationStatusEnum": "integrations_str.health.STATUSES",
+        "BookingStatusEnum": "integrations_str.models.Booking.Status",
         **{
             f"{name}Enum": f"drf_standardized_errors.openapi_serializers.{name}Enum.choices"
             for name in (

@@ -22,6 +22,7 @@ from rest_framework.response import Response
 
 from api.serializers import ModelSerializer, Serializer
 from avito.rent import BASE_MIN_STAY_MAX, MIN_STAY_MAX
+from avito_accounts.api import ErrorSerializer
 from avito_accounts.fields import look
 from avito_accounts.models import BIGINT_MAX, Account
 from chats import phones
@@ -55,16 +56,11 @@ TAKEN = gettext_lazy("Another booking holds one of these nights.")
 ITEM_TAKEN = gettext_lazy("This ID is already in use.")
 
 
-class PropertyIdField(serializers.PrimaryKeyRelatedField):
+class PropertyIdField(serializers.PrimaryKeyRelatedField[Property]):
     """A property of the caller's own; another's is as unknown as one that does not exist."""
 
     def get_queryset(self) -> Any:
         return Property.objects.owned_by(self.context["request"].user)
-
-
-class ErrorSerializer(Serializer):
-    code = serializers.CharField()
-    detail = serializers.CharField()
 
 
 class IntegrationSerializer(ModelSerializer):
@@ -93,9 +89,7 @@ class IntegrationSerializer(ModelSerializer):
         ]
         read_only_fields = fields
 
-    @extend_schema_field(
-        serializers.ChoiceField(choices=["syncing", "ok", "error", "needs_reconnect", "item_unavailable", "off"])
-    )
+    @extend_schema_field(serializers.ChoiceField(choices=health.STATUSES))
     def get_status(self, integration: Integration) -> str:
         return health.health_of(integration).status
 
@@ -232,7 +226,7 @@ class RateRangeSerializer(Serializer):
 
 
 class RatesSerializer(Serializer):
-    ranges = RateRangeSerializer(many=True, allow_empty=False, max_length=DAYS_MAX)
+    ranges = serializers.ListField(child=RateRangeSerializer(), allow_empty=False, max_length=DAYS_MAX)
 
 
 class CalendarDaySerializer(Serializer):
@@ -245,7 +239,7 @@ class CalendarDaySerializer(Serializer):
     sync = serializers.ChoiceField(choices=["synced", "pending", "failed", "off"])
 
 
-class AccountSerializer(Serializer):
+class UsableAccountSerializer(Serializer):
     account_id = serializers.IntegerField()
     user_id = serializers.CharField()
     name = serializers.CharField()
@@ -279,7 +273,7 @@ class ConnectSerializer(ItemSerializer):
 
 
 class ChangeSerializer(Serializer):
-    """`consent`: agrees that the first push opens nights that are closed at Avito, or goes out in spite of a conflict."""
+    """`consent`: the first push may open nights that are closed at Avito, and go out in spite of a conflict."""
 
     markup_percent = _markup()
     is_active = serializers.BooleanField(required=False)
@@ -395,8 +389,8 @@ class BookingSerializer(ModelSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         booking = self.instance
-        start = attrs.get("check_in") or (booking and booking.check_in)
-        end = attrs.get("check_out") or (booking and booking.check_out)
+        start: date = attrs.get("check_in") or booking.check_in  # type: ignore[union-attr]  # required when new
+        end: date = attrs.get("check_out") or booking.check_out  # type: ignore[union-attr]
         if not start < end:
             raise serializers.ValidationError({"checkOut": _("After “checkIn”.")})
         if (end - start).days > NIGHTS_MAX:
@@ -568,7 +562,7 @@ class PropertyViewSet(
         """A link of ours that opens Avito's consent page once, for this property."""
         return Response({"url": connecting.authorize_link(self.get_object(), self.user)})
 
-    @extend_schema(responses=AccountSerializer(many=True))
+    @extend_schema(responses=UsableAccountSerializer(many=True))
     @action(detail=True, url_path="avito/accounts", pagination_class=None)
     def accounts(self, request: Request, pk: str) -> Response:
         """The accounts whose items the caller may connect."""
@@ -577,7 +571,7 @@ class PropertyViewSet(
             {"account_id": one.pk, "user_id": str(one.avito_user_id), "name": one.name}
             for one in connecting.usable_accounts(self.user)
         ]
-        return Response(AccountSerializer(rows, many=True).data)
+        return Response(UsableAccountSerializer(rows, many=True).data)
 
     @extend_schema(request=ItemSerializer, responses=AVAILABLE)
     @action(detail=True, methods=["post"], url_path="avito/check-item")
@@ -666,7 +660,7 @@ class PropertyViewSet(
     def log(self, request: Request, pk: str) -> Response:
         """What was sent to Avito and received, the newest first."""
         rows = self._integration(self.get_object()).exchanges.order_by("-id")
-        page = self.paginate_queryset(rows)  # type: ignore[arg-type]  # not of this resource
+        page = self.paginate_queryset(rows)
         return self.get_paginated_response(ExchangeSerializer(page, many=True).data)
 
     @extend_schema(parameters=[MarkupQuery], responses=PreviewSerializer)

@@ -196,7 +196,7 @@ def authorize_link(property: Property, user: User, *, account: Account | None = 
 
 
 def _may(request: AuthorizationRequest) -> bool:
-    return Property.objects.owned_by(request.user).filter(pk=request.subject_id).exists()
+    return Property.objects.owned_by(request.user).filter(pk=request.subject_id or 0).exists()
 
 
 def _authorized(request: AuthorizationRequest, account: Account) -> None:

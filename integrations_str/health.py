@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from django.utils import timezone
 
@@ -11,6 +11,7 @@ from integrations_str.models import ITEM_ERRORS, Integration, SyncTask
 from notifications.models import Problem
 
 Status = Literal["syncing", "ok", "error", "needs_reconnect", "item_unavailable", "off"]
+STATUSES = get_args(Status)
 FAILURES_TOLD = 3
 IMPORT_LATE, CLOSING_LATE = timedelta(minutes=5), timedelta(minutes=2)
 

@@ -7,7 +7,7 @@ ends. All moments are the database's.
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -97,7 +97,7 @@ class Claim:
     pulls: bool
     push_failures: int
     pull_failures: int
-    until: float = field(default=0.0)
+    until: float = 0.0
 
     @property
     def row(self) -> QuerySet[SyncTask]:
@@ -135,7 +135,9 @@ def claim(count: int, *, closings_only: bool = False, now: datetime | None = Non
     }
     with connection.cursor() as cursor:
         cursor.execute(CLAIM, asked)
-        taken = [Claim(*row, here + CALL_WITHIN_SECONDS) for row in cursor.fetchall()]
+        taken = [Claim(*row) for row in cursor.fetchall()]
+    for one in taken:
+        one.until = here + CALL_WITHIN_SECONDS
     return sorted(taken, key=lambda one: not one.is_closing)
 
 

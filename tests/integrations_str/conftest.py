@@ -1,0 +1,141 @@
+"""A host with a property, an item at the sandbox, and a worker that does what is due."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from avito_accounts.models import Account
+from integrations_str import queue, tasks
+from integrations_str.models import Access, Integration, Property, SyncTask
+from tests.conftest import Api
+from tests.factories import make_user
+from tests.sandbox.driver import Sandbox
+
+
+@dataclass
+class Home:
+    """A host's property and the item at Avito that it may be connected to."""
+
+    api: Api
+    avito: Sandbox
+    account: Account
+    id: int
+    item: int
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/str/properties/{self.id}"
+
+    @property
+    def today(self) -> dt.date:
+        return Property.objects.get(pk=self.id).today()
+
+    def day(self, number: int) -> dt.date:
+        """So many days from today."""
+        return self.today + dt.timedelta(days=number)
+
+    def connect(self, **body: Any) -> dict[str, Any]:
+        said = {"accountId": self.account.pk, "itemId": str(self.item), **body}
+        answer = self.api.post(f"{self.path}/avito", said)
+        assert answer.status_code == 201, answer.text
+        connection: dict[str, Any] = answer.json()
+        return connection
+
+    def connect_and_push(self, **body: Any) -> dict[str, Any]:
+        """Connected, and Avito knows everything; the journal begins anew."""
+        connection = self.connect(**body)
+        work()
+        self.avito.forget_rent_calls()
+        return connection
+
+    def connection(self) -> dict[str, Any]:
+        connection: dict[str, Any] = self.api.get(f"{self.path}/avito").json()
+        return connection
+
+    def set_rates(self, *ranges: dict[str, Any]) -> None:
+        answer = self.api.put(f"{self.path}/rates", {"ranges": list(ranges)})
+        assert answer.status_code == 200, answer.text
+
+    def set_rate(self, first: int, last: int | None = None, **values: Any) -> None:
+        """Nights by their distance from today, both included."""
+        last = first if last is None else last
+        self.set_rates({"from": self.day(first).isoformat(), "to": self.day(last).isoformat(), **values})
+
+    def book(self, check_in: int, check_out: int, **fields: Any) -> Any:
+        body = {
+            "propertyId": self.id,
+            "checkIn": self.day(check_in).isoformat(),
+            "checkOut": self.day(check_out).isoformat(),
+            **fields,
+        }
+        return self.api.post("/api/v1/str/bookings", body)
+
+    def bookings(self, **query: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.api.get("/api/v1/str/bookings", propertyId=self.id, **query).json()["results"]
+        return rows
+
+    def calendar(self, days: int = 365) -> dict[dt.date, dict[str, Any]]:
+        query = {"from": self.today.isoformat(), "to": self.day(days - 1).isoformat()}
+        rows = self.api.get(f"{self.path}/calendar", **query).json()
+        return {dt.date.fromisoformat(row["date"]): row for row in rows}
+
+    def writes(self) -> list[str]:
+        """The kinds of the calls that have written, in their order."""
+        return [call.kind for call in self.avito.rent_calls(self.item) if call.kind not in ("reads", "checks")]
+
+    def read_now(self) -> None:
+        """The next reading of bookings comes at once."""
+        SyncTask.objects.filter(integration__property=self.id).update(pull_at=timezone.now())
+        work()
+
+
+def assert_agrees(home: Home) -> None:
+    """Avito's calendar is, day by day, what the host's says."""
+    theirs = home.avito.calendar(home.item)
+    ours = home.calendar()
+    differences = {
+        day: (wanted, theirs[day])
+        for day, wanted in ours.items()
+        if (wanted["channelPrice"], wanted["minStay"], wanted["open"])
+        != (theirs[day].price, theirs[day].minimal_duration, theirs[day].open > 0)
+    }
+    assert not differences
+
+
+def work() -> None:
+    """A worker looks at the queue, and waits for what waits for more of its kind."""
+    tasks.serve()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes wait for more changes, but not for long."""
+    monkeypatch.setattr(queue, "QUIET_SECONDS", 0.05)
+
+
+@pytest.fixture
+def host(product: str) -> User:
+    """Somebody without any role who owns properties."""
+    return make_user("host")
+
+
+@pytest.fixture
+def home(product: str, avito_sandbox: Sandbox, anna: Account, host: User) -> Home:
+    """The host's property, and an item of an account that the host may use; not connected yet."""
+    return make_home(product, avito_sandbox, anna, host)
+
+
+def make_home(product: str, avito: Sandbox, account: Account, owner: User, **fields: Any) -> Home:
+    api = Api(product, owner)
+    created = api.post("/api/v1/str/properties", {"name": "Квартира на Арбате", "basePrice": 2000, **fields})
+    assert created.status_code == 201, created.text
+    Access.objects.get_or_create(account=account, user=owner)
+    return Home(api, avito, account, created.json()["id"], avito.make_rent_item())
+
+
+def integration_of(home: Home) -> Integration:
+    return Integration.objects.connected().get(property=home.id)
