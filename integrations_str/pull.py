@@ -220,7 +220,7 @@ class _Importing:
 
     def finish(self) -> Import:
         if self.moved:
-            bookings.settle(self.property, told=self.told, closes=self.closes)
+            bookings.settle(self.property, told=self.told, closes=self.closes, by_person=False)
         return Import(self.new, self.changed, self.cancelled, self.bad)
 
     def _tell(self, booking: Booking, event: events.Type, kind: str) -> None:
