@@ -263,17 +263,19 @@ def verdict(rounds: Sequence[rule.Round]) -> str:
 
 
 def main(options: dict[str, Any]) -> int:
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  some parts take minutes
     parts: dict[str, Callable[[], bool]] = {
         "calls": calls,
         "queries": lambda: queries(options["queued"]),
         "drain": lambda: drain(options["drained"], options["rounds"]),
-        "latency": lambda: rent_real.latency(options["connections"], options["changes"], options["silent"]),
+        "latency": lambda: rent_real.latency(options["connections"], options["changes"]),
         "polling": lambda: rent_real.polling(options["polled"], options["minutes"]),
+        "silence": lambda: rent_real.silence(options["connections"], options["silent"]),
     }
     good = True
-    for name in options["parts"]:
-        good = parts[name]() and good
+    for name, part in parts.items():
+        if name in options["parts"]:
+            good = part() and good
+            sys.stdout.flush()
     print("\nAs promised." if good else "\nBROKEN: a call was superfluous, refused or missing, or a booking was lost.")
     return 0 if good else 1
 
