@@ -132,7 +132,12 @@ class _Importing:
         values = _values(row, self.integration)
         if booking is None:
             booking = Booking(
-                property=self.property, source=Booking.Source.AVITO, avito_booking_id=row.id, **values, **_guest(row)
+                property=self.property,
+                source=Booking.Source.AVITO,
+                avito_booking_id=row.id,
+                item_id=self.integration.item_id,
+                **values,
+                **_guest(row),
             )
             booking.save()
             self.new += 1
@@ -188,6 +193,8 @@ class _Importing:
     def notice_missing(self, seen: Collection[int | None]) -> None:
         """Bookings ahead that the answer lacks. Of a stay under way that means nothing: the filter may omit it."""
         for number, booking in self.known.items():
+            if booking.item_id != self.integration.item_id:  # of an item that was connected before
+                continue
             is_ahead = booking.check_in >= self.start and booking.status != Booking.Status.CANCELLED
             if number in seen or not is_ahead or booking.unseen_polls >= UNSEEN_POLLS:
                 continue

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from doorbell import ring_on_commit
 from integrations_str import calendar
@@ -201,12 +201,23 @@ def touch(*property_ids: int, closes: bool = False, by_person: bool = True) -> N
 
 
 def due_now(integration: Integration) -> None:
-    """A person wants the connection looked after at once, also one that was given up."""
+    """A person wants the bookings read and the differences sent at once, also where that was given up."""
+    push_now(integration, pull_at=Now(), pull_failures=0)
+
+
+def push_now(integration: Integration, **more: Any) -> None:
+    """Send what differs at once, whatever happened before."""
     from integrations_str import tasks
 
     with transaction.atomic():
         SyncTask.objects.filter(integration=integration).update(
-            wanted=F("wanted") + 1, push_at=Now(), pull_at=Now(), dead_at=None, push_failures=0, pull_failures=0
+            wanted=F("wanted") + 1,
+            push_at=Now(),
+            dirty_since=Coalesce("dirty_since", Now()),
+            dead_at=None,
+            push_failures=0,
+            waits_for_consent=False,
+            **more,
         )
         ring_on_commit(tasks.serve)
 
