@@ -142,7 +142,7 @@ class Calendar:
         opened = {on: quota for first, end, quota in intervals for on in nights(first, end)}
         beyond = {on: quota for on, quota in self.quotas.items() if not today <= on < year_end}
         self.quotas = {**beyond, **dict.fromkeys(nights(today, year_end), 0), **opened}
-        self.blocks = {on: kind for on, kind in self.blocks.items() if on >= year_end and on not in opened}
+        self.blocks = {on: kind for on, kind in self.blocks.items() if on not in opened}
 
     def set_blocks(self, ranges: list[tuple[dt.date, dt.date, str]]) -> dict[int, list[Booking]]:
         """Close these nights; gives the paid bookings in the way, by the number of the range, which stays open."""
