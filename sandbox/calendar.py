@@ -165,14 +165,15 @@ class Calendar:
     # Guests
 
     def refuse_unsold(self, check_in: dt.date, check_out: dt.date, *, besides: Booking | None = None) -> None:
-        """Raise NotForSale unless a guest may have this stay; the nights that `besides` holds count as free."""
+        """Raise NotForSale unless a guest may have this stay; nights that only `besides` holds count as free."""
         if check_in >= check_out:
             raise NotForSale("выезд должен быть позже заезда")
         if check_in < self.today():
             raise NotForSale("заезд в прошлом")
         for on in nights(check_in, check_out):
-            own = besides is not None and besides.covers(on, on + DAY)
-            if self.night(on).open == 0 and not (own and on not in self.blocks):
+            night = self.night(on)
+            own = besides is not None and night.booked_by == [besides.id] and night.blocked is None
+            if night.open == 0 and not own:
                 raise NotForSale(f"ночь {on:%d.%m.%Y} занята или закрыта")
         least = self.night(check_in).minimal_duration
         if (check_out - check_in).days < least:

@@ -465,6 +465,8 @@ def test_guest_gets_only_what_is_for_sale(sandbox: Sandbox, official: Owner) -> 
     assert len(sandbox.calendar(official.item, 2)[official.day(1)].booked_by) == 1
     second = official.book(0, 2, force=True)
     assert second.id in sandbox.calendar(official.item, 2)[official.day(1)].booked_by
+    onto = {"checkIn": official.day(1).isoformat(), "checkOut": official.day(4).isoformat()}
+    assert sandbox.call("POST", f"/_sandbox/rent/bookings/{second.id}/move", json=onto).status_code == 409
 
 
 @pytest.mark.parametrize(("reopens", "on_sale"), [(True, {0, 1, 2, 3, 4}), (False, {0, 3, 4})])
