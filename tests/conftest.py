@@ -21,6 +21,15 @@ from tests.factories import authorize, make_account, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox
 
 
+SLOW = ("tests/config/test_run.py", "tests/e2e/", "tests/bench/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+
+
 class Api:
     """A client of our API: one person, or nobody."""
 
@@ -57,7 +66,7 @@ def _quick() -> Iterator[None]:
     """What takes long by design, or for the sake of other projects, is done in a shorter way."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]),
+        override_settings(PASSWORD_HASHERS=["tests.factories.QuickHasher"]),
     ):
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _case: empty_tables())
         yield
