@@ -205,7 +205,9 @@ class Life:
             return
         guest = self.avito_s(self.random.choice(self.guests))
         acts = {"pending": ("pay", "cancel", "expire", "move", "hide"), "active": ("cancel", "move", "hide", "show")}
-        act = self.random.choice(acts.get(guest.status, ("cancel", "show") if guest.status == "overbook" else ("none",)))
+        act = self.random.choice(
+            acts.get(guest.status, ("cancel", "show") if guest.status == "overbook" else ("none",))
+        )
         self.say("guest", guest.id, guest.status, act)
         match act:
             case "move":
@@ -380,7 +382,7 @@ class Life:
             assert row["open"] is not bool(rate.get("closed") or day in claimed), day
 
     def _calendars_agree(self, ours: dict[dt.date, dict[str, Any]], theirs: dict[dt.date, driver.Night]) -> None:
-        """But for what Avito has refused, prices under a guest who has not paid, and nights that a guest holds there."""
+        """But for what Avito has refused, prices under a guest who has not paid, and nights a guest holds there."""
         unpaid = {
             day
             for one in Booking.objects.filter(property=self.home.id, status="pending")
