@@ -325,4 +325,3 @@ def test_what_waits_over_midnight_where_the_property_stands_is_cut_to_the_new_da
         (call,) = home.calls("intervals")
         assert call.body["intervals"][0]["date_start"] == home.day(1).isoformat()
         assert {one["sync"] for one in home.calendar(60).values()} == {"synced"}
-        assert home.connection()["status"] == "ok"
