@@ -54,6 +54,9 @@ def _serve() -> None:
         if at_work:
             _done, at_work = wait(at_work, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             continue
+        if suspect := queue.claim(1, suspects=True):  # alone, so that it takes nobody with it
+            _served(suspect[0])
+            continue
         if soon is None or soon > queue.QUIET_SECONDS:
             return
         connection.close()

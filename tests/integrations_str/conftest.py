@@ -188,8 +188,10 @@ def first_writes() -> list[str]:
     return ["base", "intervals", "prices"] if settings.AVITO_STR_DIALECT == "official" else ["intervals", "prices"]
 
 
-def make_connected(product: str, avito: Sandbox, account: Account, owner: User, count: int) -> list[Home]:
-    """So many homes of an owner of which Avito knows everything, without a call."""
+def make_connected(
+    product: str, avito: Sandbox, account: Account, owner: User, count: int, *, days: int = YEAR_DAYS
+) -> list[Home]:
+    """So many homes of an owner of which Avito knows everything, or only some days, without a call."""
     Access.objects.get_or_create(account=account, user=owner)
     api, now = Api(product, owner), timezone.now()
     properties = Property.objects.bulk_create(
@@ -214,9 +216,11 @@ def make_connected(product: str, avito: Sandbox, account: Account, owner: User, 
     )
     SyncTask.objects.bulk_create(SyncTask(integration=one, pull_at=now + dt.timedelta(hours=1)) for one in connections)
     price = calendar.channel_price(2000, Decimal(15))
-    days = list(calendar.span(homes[0].today, homes[0].day(YEAR_DAYS)))
+    known = list(calendar.span(homes[0].today, homes[0].day(days)))
     ChannelDay.objects.bulk_create(
-        ChannelDay(integration=one, date=day, price=price, min_stay=1, is_open=True) for one in connections for day in days
+        ChannelDay(integration=one, date=day, price=price, min_stay=1, is_open=True)
+        for one in connections
+        for day in known
     )
     return homes
 
