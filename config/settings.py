@@ -349,6 +349,7 @@ SPECTACULAR_SETTINGS = {
         "OnlineMethodEnum": "messenger.eternal_online.METHODS",
         "IntegrationStatusEnum": "integrations_str.health.STATUSES",
         "BookingStatusEnum": "integrations_str.models.Booking.Status",
+        "ChatStatusEnum": "chats.models.Chat.Status",
         **{
             f"{name}Enum": f"drf_standardized_errors.openapi_serializers.{name}Enum.choices"
             for name in (

@@ -60,6 +60,7 @@ def pull(integration: Integration, claim: Claim) -> None:
         _failed(integration, claim, entry, error)
     else:
         with transaction.atomic():
+            bookings.lock(integration.property_id)  # before the row: who edits goes the same way
             task = claim.lock()
             brought = store(integration, snapshot, start)
             had_trouble = bool(task.pull_error_code)
@@ -130,7 +131,12 @@ class _Importing:
         values = _values(row, self.integration)
         if booking is None:
             booking = Booking(
-                property=self.property, source=Booking.Source.AVITO, avito_booking_id=row.id, **values, **_guest(row)
+                property=self.property,
+                source=Booking.Source.AVITO,
+                avito_booking_id=row.id,
+                item_id=self.integration.item_id,
+                **values,
+                **_guest(row),
             )
             booking.save()
             self.new += 1
@@ -186,6 +192,8 @@ class _Importing:
     def notice_missing(self, seen: Collection[int | None]) -> None:
         """Bookings ahead that the answer lacks. Of a stay under way that means nothing: the filter may omit it."""
         for number, booking in self.known.items():
+            if booking.item_id != self.integration.item_id:  # of an item that was connected before
+                continue
             is_ahead = booking.check_in >= self.start and booking.status != Booking.Status.CANCELLED
             if number in seen or not is_ahead or booking.unseen_polls >= UNSEEN_POLLS:
                 continue

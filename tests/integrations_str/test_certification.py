@@ -11,7 +11,8 @@ def test_connecting_reads_the_bookings_and_then_writes_three_times(home: Home) -
     assert [call.kind for call in home.avito.rent_calls(home.item)] == ["reads"]
     work()
     kinds = [call.kind for call in home.avito.rent_calls(home.item)]
-    assert kinds[0] == "reads"
+    assert kinds.index("reads") == 0
+    assert kinds.count("reads") == 1
     assert sorted(home.writes()) == ["base", "intervals", "prices"]
     assert_agrees(home)
     assert home.connection()["status"] == "ok"
