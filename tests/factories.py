@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
 import avito
-from api.roles import PERMISSIONS, Role, set_role
+from api.roles import HOSTS, PERMISSIONS, Role, set_role
 from avito_accounts import jobs, tasks, tokens
 from avito_accounts.models import Account, Authorization, Job, Proxy
 from chats.models import Chat, Message
@@ -18,7 +18,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def make_user(name: str, role: Role | None = None, **fields: Any) -> User:
-    for group in PERMISSIONS:  # a test that truncates the tables takes them away
+    for group in (*PERMISSIONS, HOSTS):  # a test that truncates the tables takes them away
         Group.objects.get_or_create(name=group)
     user = User.objects.create_user(username=name, password=PASSWORD, **fields)
     set_role(user, role)
