@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
 import avito
-from api.roles import PERMISSIONS, Role, set_role
+from api.roles import HOSTS, PERMISSIONS, Role, set_role
 from avito_accounts import jobs, tasks, tokens
 from avito_accounts.models import Account, Authorization, Job, Proxy
 from chats.models import Chat, Message
@@ -26,7 +26,7 @@ class QuickHasher(PBKDF2PasswordHasher):
 
 def make_user(name: str, role: Role | None = None, **fields: Any) -> User:
     # Emptied tables have no roles either.
-    Group.objects.bulk_create([Group(name=name) for name in PERMISSIONS], ignore_conflicts=True)
+    Group.objects.bulk_create([Group(name=name) for name in (*PERMISSIONS, HOSTS)], ignore_conflicts=True)
     user = User.objects.create_user(username=name, password=PASSWORD, **fields)
     set_role(user, role)
     return user
