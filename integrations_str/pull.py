@@ -62,7 +62,9 @@ def pull(integration: Integration, claim: Claim) -> None:
         _failed(integration, claim, entry, error)
     else:
         with transaction.atomic():
+            integration.property = bookings.lock(integration.property_id)  # before the task, as every change does
             task = claim.lock()
+            integration.refresh_from_db(fields=["holds_pending"])  # its owner may have changed it meanwhile
             brought = store(integration, snapshot, start)
             had_trouble = bool(task.pull_error_code)
             if brought or had_trouble or integration.last_pull_at is None:
@@ -103,7 +105,10 @@ def _failed(integration: Integration, claim: Claim, entry: log.Entry, error: Exc
 
 
 def store(integration: Integration, snapshot: avito.Snapshot, start: date) -> Import:
-    """Inside a transaction: write down what the answer says, as far as it is new. `start`: the first day asked for."""
+    """Inside a transaction that holds the property: write down what the answer says, as far as it is new.
+
+    `start`: the first day asked for.
+    """
     importing = _Importing(integration, start)
     for row in snapshot.bookings:
         importing.take(row)
@@ -117,7 +122,7 @@ class _Importing:
 
     def __init__(self, integration: Integration, start: date) -> None:
         self.integration, self.start = integration, start
-        self.property = bookings.lock(integration.property_id)
+        self.property = integration.property
         self.is_first = integration.last_pull_at is None
         rows = Booking.objects.filter(property=self.property, source=Booking.Source.AVITO)
         self.known = {row.avito_booking_id or 0: row for row in rows}
