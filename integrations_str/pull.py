@@ -176,12 +176,16 @@ class _Importing:
     def _moved(self, booking: Booking, before: dict[str, Any] | None, had: frozenset[date] = frozenset()) -> None:
         """Its nights may be others by now: what Avito has for them is closed by the booking itself, or not known."""
         bookings.revise(booking, before)
-        has = _nights_of(booking)
-        self.moved = True
-        self.closes |= bool(has - had)
-        self._days(had - has, is_open=None)
+        has, unknown = _nights_of(booking), had - _nights_of(booking)
         if booking.status == Booking.Status.CONFIRMED and settings.AVITO_STR_BOOKINGS_CLOSE_DATES:
             self._days(has, is_open=False)
+        elif before is None and booking.status == Booking.Status.CANCELLED:  # it came and went between two readings
+            unknown = frozenset(calendar.span(booking.check_in, booking.check_out))
+        elif before is not None and before["status"] == Booking.Status.CONFIRMED:  # it closes nothing by itself now
+            unknown = had
+        self._days(unknown, is_open=None)
+        self.moved = True
+        self.closes |= bool(has - had or has & unknown)
 
     def _days(self, days: Iterable[date], *, is_open: bool | None) -> None:
         rows = [ChannelDay(integration=self.integration, date=day, is_open=is_open) for day in sorted(days)]
@@ -198,6 +202,9 @@ class _Importing:
                 continue
             values: dict[str, Any] = {"unseen_polls": booking.unseen_polls + 1}
             is_unseen = values["unseen_polls"] >= UNSEEN_POLLS
+            if booking.status == Booking.Status.CONFIRMED and not booking.unseen_polls:
+                self._days(_nights_of(booking), is_open=None)  # should it be gone, it closes nothing there any more
+                self.moved = self.closes = True
             if is_unseen and booking.raw_status == "pending":
                 values |= {"status": Booking.Status.CANCELLED, "raw_status": EXPIRED, "holds": False}
             self._change(booking, values)

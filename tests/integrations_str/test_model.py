@@ -469,6 +469,40 @@ def test_a_choice_made_during_a_reading_is_not_undone_by_it(home: Home) -> None:
     assert [home.calendar()[home.day(number)]["open"] for number in (3, 4)] == [True, True]
 
 
+def test_nights_of_a_paid_booking_that_vanishes_are_closed_by_ourselves(home: Home) -> None:
+    """As long as it stood there it closed them; now nobody else does."""
+    home.avito.switch(home.item, canceledStay=False)
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(3), home.day(5))
+    home.read_now()
+    assert home.writes() == []
+    home.avito.cancel(guest)
+    assert home.avito.calendar(home.item)[home.day(3)].open == 1
+    home.read_now()
+    assert home.writes() == ["intervals"]
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    assert_agrees(home)
+
+
+def test_nights_of_a_paid_booking_that_turns_into_something_unknown_are_closed_by_ourselves(home: Home) -> None:
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(3), home.day(5))
+    home.read_now()
+    home.avito.edit(guest, status="overbook")
+    home.read_now()
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    assert_agrees(home)
+
+
+def test_nights_of_a_booking_that_came_and_went_unread_are_sold_again(home: Home) -> None:
+    home.avito.switch(home.item, cancellationReopens=False)
+    home.connect_and_push()
+    home.avito.cancel(home.avito.book(home.item, home.day(3), home.day(5)))
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    home.read_now()
+    assert_agrees(home)
+
+
 class _Apart(threading.Thread):
     """Something done by somebody else meanwhile."""
 
