@@ -503,6 +503,19 @@ def test_nights_of_a_booking_that_came_and_went_unread_are_sold_again(home: Home
     assert_agrees(home)
 
 
+def test_what_was_refused_of_the_year_is_there_once_the_year_is_taken(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.rent_fault("status", "intervals", home.item, status=422, times=1)
+    home.set_rate(3, closed=True)
+    work()
+    assert home.calendar()[home.day(3)]["sync"] == "failed"
+    home.set_rate(9, closed=True)
+    work()
+    assert home.calendar()[home.day(3)]["sync"] == "synced"
+    assert_agrees(home)
+    assert (home.connection()["status"], home.connection()["pendingDays"]) == ("ok", 0)
+
+
 class _Apart(threading.Thread):
     """Something done by somebody else meanwhile."""
 
