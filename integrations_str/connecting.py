@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -80,14 +81,15 @@ def connect(
             integration.closed_at_avito = _closed_at_avito(integration, snapshot)
             integration.save()
             Access.objects.get_or_create(account=account, user=property.owner)
-            SyncTask.objects.create(integration=integration)
+            soon = timezone.now() + timedelta(seconds=settings.AVITO_STR_POLL_SECONDS * calendar.TIER_SHARES["hot"])
+            SyncTask.objects.create(integration=integration, pull_at=soon)
             log.Entry(integration, Exchange.Action.CONNECT, {"item": str(item_id)}).write()
             entry = log.Entry(integration, Exchange.Action.READ)
             brought = pull.store(integration, snapshot, start)
             entry.write(new=brought.new, changed=brought.changed, cancelled=brought.cancelled, bad=brought.bad)
             integration.last_pull_at = timezone.now()
             integration.save(update_fields=["last_pull_at"])
-            queue.due_now(integration)
+            queue.push_now(integration)
             events.emit("integration.updated", integration.pk, user=property.owner_id)
     except IntegrityError as error:
         raise (PropertyConnected if "one_connection_per_property" in str(error) else ItemTaken) from None
@@ -126,16 +128,17 @@ def change(integration: Integration, **fields: Any) -> Integration:
     changed = {name: value for name, value in fields.items() if getattr(integration, name) != value}
     if not changed:
         return integration
-    for name, value in changed.items():
-        setattr(integration, name, value)
-    with transaction.atomic():  # the property, the task, the connection: rows are locked in one order everywhere
-        if "holds_pending" in changed:
-            bookings.set_whether_pending_hold(integration.property, holds=integration.holds_pending)
+    with transaction.atomic():
+        bookings.lock(integration.property_id)
         if changed.get("is_active"):
             queue.due_now(integration)
         else:
             queue.touch(integration.property_id)
+        for name, value in changed.items():
+            setattr(integration, name, value)
         Integration.objects.filter(pk=integration.pk).update(**changed)
+        if "holds_pending" in changed:
+            bookings.set_whether_pending_hold(integration.property, holds=integration.holds_pending)
         events.emit("integration.updated", integration.pk, user=integration.property.owner_id)
     return integration
 

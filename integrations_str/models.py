@@ -62,7 +62,10 @@ class Property(models.Model):
     """A flat or a house of a host: one unit that one party at a time can live in."""
 
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, verbose_name=_("owner"), on_delete=models.CASCADE, related_name="properties"
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("owner"),
+        on_delete=models.PROTECT,  # who goes disconnects first: somebody has to decide what becomes of the sales
+        related_name="properties",
     )
     name = models.CharField(_("name"), max_length=120)
     address = models.CharField(_("address"), max_length=500, blank=True, default="")
@@ -159,6 +162,7 @@ class Booking(models.Model):
     property = models.ForeignKey(Property, on_delete=models.CASCADE, related_name="bookings")
     source = models.CharField(_("source"), max_length=6, choices=Source.choices, default=Source.MANUAL)
     avito_booking_id = models.BigIntegerField(_("Avito's number"), null=True, blank=True)
+    item_id = models.BigIntegerField(null=True, blank=True, help_text="the item at Avito that it was booked through")
     check_in = models.DateField(_("check-in"))
     check_out = models.DateField(_("check-out"))
     guest_name = EncryptedTextField(_("guest"), blank=True, default="")

@@ -25,7 +25,7 @@ from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.fields import look
 from chats import phones
 from integrations_str import bookings, calendar, log, news, queue
-from integrations_str.bookings import Import
+from integrations_str.bookings import UNSEEN_POLLS, Import
 from integrations_str.calendar import Traffic
 from integrations_str.models import Booking, ChannelDay, Exchange, Integration, QuarantinedBooking
 from integrations_str.queue import Claim
@@ -36,8 +36,6 @@ logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 5.0
 ACCOUNT_AGAIN_SECONDS = 60
-UNSEEN_POLLS = 3
-"""So many answers without a booking, and its owner is told; an unpaid one has run out by then."""
 STATUSES = {
     "active": Booking.Status.CONFIRMED,
     "pending": Booking.Status.PENDING,
@@ -137,7 +135,12 @@ class _Importing:
         values = _values(row, self.integration)
         if booking is None:
             booking = Booking(
-                property=self.property, source=Booking.Source.AVITO, avito_booking_id=row.id, **values, **_guest(row)
+                property=self.property,
+                source=Booking.Source.AVITO,
+                avito_booking_id=row.id,
+                item_id=self.integration.item_id,
+                **values,
+                **_guest(row),
             )
             booking.save()
             self.new += 1
@@ -197,6 +200,8 @@ class _Importing:
     def notice_missing(self, seen: Collection[int | None]) -> None:
         """Bookings ahead that the answer lacks. Of a stay under way that means nothing: the filter may omit it."""
         for number, booking in self.known.items():
+            if booking.item_id != self.integration.item_id:  # of an item that was connected before
+                continue
             is_ahead = booking.check_in >= self.start and booking.status != Booking.Status.CANCELLED
             if number in seen or not is_ahead or booking.unseen_polls >= UNSEEN_POLLS:
                 continue

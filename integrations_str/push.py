@@ -64,12 +64,12 @@ def is_in_conflict(integration: Integration) -> bool:
 
 
 def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
-    now, first = timezone.now(), integration.first_pushed_at
-    if sending.calls or first is None:
-        moments = {"last_push_at": now} if sending.calls else {}
-        if first is None and not claim.is_closing:
-            moments["first_pushed_at"] = now
-        Integration.objects.filter(pk=integration.pk).update(**moments)
+    now = timezone.now()
+    if sending.calls or integration.first_pushed_at is None:
+        Integration.objects.filter(pk=integration.pk).update(
+            last_push_at=now if sending.calls else integration.last_push_at,
+            first_pushed_at=integration.first_pushed_at or now,
+        )
     if sending.refused:  # what was not complained of goes out with the next call
         changes = state_of(integration).changes
         more = bool(changes.prices or changes.opens)
@@ -88,7 +88,7 @@ def failed(claim: Claim, error: Exception) -> None:
         case avito.Unauthorized() | AccountUnusable():
             queue.account_failed(claim, code, text, again_in=ACCOUNT_AGAIN_SECONDS)
         case _ if code in ITEM_ERRORS:
-            queue.pull_failed(claim, code, text)
+            queue.item_refused(claim, code, text)
         case _:
             queue.push_failed(claim, code, text)
 
@@ -115,7 +115,7 @@ class _Sending:
         prices: list[Callable[[], None]] = [self.base] if self.state.base_differs else []
         prices += [self.prices] if changes.prices else []
         opens = [self.opens] if changes.opens else []
-        if self.claim.is_closing and opens:
+        if self.claim.is_closing and opens and self.integration.first_pushed_at:
             self.leaves_prices = bool(prices)
             return opens
         return [*opens, *prices] if changes.closes and self.integration.first_pushed_at else [*prices, *opens]
