@@ -75,7 +75,8 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
         more = bool(changes.prices or changes.opens)
         queue.push_refused(claim, "avito_rejected", sending.refused, left_days=len(changes.left), more=more)
     else:
-        queue.pushed(claim, left_days=len(sending.state.changes.left), more=sending.leaves_prices)
+        left = sending.state.changes.left and state_of(integration).changes.left
+        queue.pushed(claim, left_days=len(left), more=sending.leaves_prices)
 
 
 def failed(claim: Claim, error: Exception) -> None:
@@ -161,7 +162,9 @@ class _Sending:
         )
 
     def opens(self) -> None:
-        days = self.state.changes.opens
+        # The whole year goes out, so what Avito takes of it now includes days that it has refused before.
+        acked = self.state.acked
+        days = [day for day in self.state.days if acked.get(day.date, calendar.UNKNOWN).is_open is not day.is_open]
         # Every day stands here with the reason that closes it, so a year without a free night is one that is meant.
         closes_all = not any(day.is_open for day in self.state.days)
         intervals = calendar.free_intervals(self.state.days, closes_all=closes_all)
