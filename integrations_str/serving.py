@@ -77,6 +77,7 @@ def _served(claim: Claim) -> None:
         serve_one(claim)
     except queue.Lost:
         log.warning("str_claim_lost", integration_id=claim.integration_id)
+        claim.let_go()  # ours after all when the connection was paused
     except Exception:
         log.exception("str_failed", integration_id=claim.integration_id)
         _broke(claim)
