@@ -62,6 +62,7 @@ def pull(integration: Integration, claim: Claim) -> None:
         _failed(integration, claim, entry, error)
     else:
         with transaction.atomic():
+            bookings.lock(integration.property_id)  # before the row of the queue, as whoever edits it
             task = claim.lock()
             brought = store(integration, snapshot, start)
             had_trouble = bool(task.pull_error_code)
