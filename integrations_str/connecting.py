@@ -128,17 +128,17 @@ def change(integration: Integration, **fields: Any) -> Integration:
     changed = {name: value for name, value in fields.items() if getattr(integration, name) != value}
     if not changed:
         return integration
-    with transaction.atomic():  # the property, the queue, the connection: in the order in which workers lock them
+    with transaction.atomic():
         bookings.lock(integration.property_id)
-        for name, value in changed.items():
-            setattr(integration, name, value)
-        if "holds_pending" in changed:
-            bookings.set_whether_pending_hold(integration.property, holds=integration.holds_pending)
         if changed.get("is_active"):
             queue.due_now(integration)
         else:
             queue.touch(integration.property_id)
+        for name, value in changed.items():
+            setattr(integration, name, value)
         Integration.objects.filter(pk=integration.pk).update(**changed)
+        if "holds_pending" in changed:
+            bookings.set_whether_pending_hold(integration.property, holds=integration.holds_pending)
         events.emit("integration.updated", integration.pk, user=integration.property.owner_id)
     return integration
 

@@ -25,7 +25,7 @@ from avito_accounts.errors import AccountUnusable, code_of, text_of
 from avito_accounts.fields import look
 from chats import phones
 from integrations_str import bookings, calendar, log, news, queue
-from integrations_str.bookings import Import
+from integrations_str.bookings import UNSEEN_POLLS, Import
 from integrations_str.calendar import Traffic
 from integrations_str.models import Booking, ChannelDay, Exchange, Integration, QuarantinedBooking
 from integrations_str.queue import Claim
@@ -36,8 +36,6 @@ logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 5.0
 ACCOUNT_AGAIN_SECONDS = 60
-UNSEEN_POLLS = 3
-"""So many answers without a booking, and its owner is told; an unpaid one has run out by then."""
 STATUSES = {
     "active": Booking.Status.CONFIRMED,
     "pending": Booking.Status.PENDING,
@@ -62,7 +60,7 @@ def pull(integration: Integration, claim: Claim) -> None:
         _failed(integration, claim, entry, error)
     else:
         with transaction.atomic():
-            bookings.lock(integration.property_id)  # before the row of the queue, as whoever edits it
+            bookings.lock(integration.property_id)  # before the row: who edits goes the same way
             task = claim.lock()
             brought = store(integration, snapshot, start)
             had_trouble = bool(task.pull_error_code)

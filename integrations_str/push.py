@@ -95,7 +95,7 @@ def failed(claim: Claim, error: Exception) -> None:
         case avito.Unauthorized() | AccountUnusable():
             queue.account_failed(claim, code, text, again_in=ACCOUNT_AGAIN_SECONDS)
         case _ if code in ITEM_ERRORS:
-            queue.pull_failed(claim, code, text)
+            queue.item_refused(claim, code, text)
         case _:
             queue.push_failed(claim, code, text)
 

@@ -177,7 +177,8 @@ SET wanted = wanted + 1,
     edited_at = CASE WHEN %(by_person)s THEN clock.now ELSE edited_at END,
     push_at = CASE
         WHEN %(closes)s THEN clock.now
-        WHEN push_at IS NOT NULL AND (is_closing OR (push_failures > 0 AND dead_at IS NULL)) THEN push_at
+        WHEN push_at IS NOT NULL AND (is_closing OR push_error_code = ANY(%(item_errors)s)
+                                      OR (push_failures > 0 AND dead_at IS NULL)) THEN push_at
         ELSE least(clock.now + make_interval(secs => %(quiet)s),
                    coalesce(dirty_since, clock.now) + make_interval(secs => %(most)s)) END,
     push_failures = CASE WHEN dead_at IS NULL THEN push_failures ELSE 0 END,
@@ -200,6 +201,7 @@ def touch(*property_ids: int, closes: bool = False, by_person: bool = True) -> N
     asked: dict[str, Any] = {
         "closes": closes,
         "by_person": by_person,
+        "item_errors": list(ITEM_ERRORS),
         "quiet": QUIET_SECONDS,
         "most": QUIET_SECONDS_MAX,
         "properties": list(property_ids),
@@ -281,6 +283,14 @@ def push_failed(claim: Claim, code: str, detail: str) -> bool:
     """, failures=min(failures, 30_000), code=code, detail=detail, is_closing=claim.is_closing, wait=wait,
         is_dead=is_dead)  # fmt: skip
     return is_dead
+
+
+def item_refused(claim: Claim, code: str, detail: str) -> None:
+    """The item takes no writes: tried again once an hour, and when a person says so. Bookings are read as ever."""
+    _write(claim, """
+        push_error_code = %(code)s, push_error_detail = %(detail)s,
+        push_at = clock_timestamp() + make_interval(secs => %(wait)s)
+    """, wait=ITEM_AGAIN_SECONDS * (0.9 + 0.2 * random.random()), code=code, detail=detail)  # fmt: skip  # noqa: S311
 
 
 def pulled(claim: Claim, *, next_in: float) -> None:

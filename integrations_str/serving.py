@@ -75,9 +75,9 @@ def _claim(free: int) -> list[Claim]:
 def _served(claim: Claim) -> None:
     try:
         serve_one(claim)
-    except queue.Lost:
+    except queue.Lost:  # or paused meanwhile: then the row is still ours
         log.warning("str_claim_lost", integration_id=claim.integration_id)
-        claim.let_go()  # ours after all when the connection was paused
+        claim.let_go()
     except Exception:
         log.exception("str_failed", integration_id=claim.integration_id)
         _broke(claim)

@@ -142,7 +142,7 @@ class Calendar:
         opened = {on: quota for first, end, quota in intervals for on in nights(first, end)}
         beyond = {on: quota for on, quota in self.quotas.items() if not today <= on < year_end}
         self.quotas = {**beyond, **dict.fromkeys(nights(today, year_end), 0), **opened}
-        self.blocks = {on: kind for on, kind in self.blocks.items() if on >= year_end and on not in opened}
+        self.blocks = {on: kind for on, kind in self.blocks.items() if on not in opened}
 
     def set_blocks(self, ranges: list[tuple[dt.date, dt.date, str]]) -> dict[int, list[Booking]]:
         """Close these nights; gives the paid bookings in the way, by the number of the range, which stays open."""
@@ -165,14 +165,15 @@ class Calendar:
     # Guests
 
     def refuse_unsold(self, check_in: dt.date, check_out: dt.date, *, besides: Booking | None = None) -> None:
-        """Raise NotForSale unless a guest may have this stay; the nights that `besides` holds count as free."""
+        """Raise NotForSale unless a guest may have this stay; nights that only `besides` holds count as free."""
         if check_in >= check_out:
             raise NotForSale("выезд должен быть позже заезда")
         if check_in < self.today():
             raise NotForSale("заезд в прошлом")
         for on in nights(check_in, check_out):
-            own = besides is not None and besides.covers(on, on + DAY)
-            if self.night(on).open == 0 and not (own and on not in self.blocks):
+            night = self.night(on)
+            own = besides is not None and night.booked_by == [besides.id] and night.blocked is None
+            if night.open == 0 and not own:
                 raise NotForSale(f"ночь {on:%d.%m.%Y} занята или закрыта")
         least = self.night(check_in).minimal_duration
         if (check_out - check_in).days < least:

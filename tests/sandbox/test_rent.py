@@ -366,13 +366,12 @@ def test_refusal_names_the_field(owner: Owner) -> None:
 
 
 def test_price_written_over_an_unpaid_booking_makes_it_overbook(sandbox: Sandbox, official: Owner) -> None:
-    official.book(1, 3, paid=False)
-    official.book(3, 5)
-    official.book(6, 8, paid=False)
+    for first, end in ((0, 2), (2, 3), (3, 5), (5, 7), (7, 8)):
+        official.book(first, end, paid=first == 3)
     official.price(2, 5, 9000)
     rows = official.read(with_unpaid="true")
-    assert [row["status"] for row in rows] == ["overbook", "active", "pending"]
-    assert official.on_sale(0, 9) == {0, 1, 2, 5, 8}
+    assert [row["status"] for row in rows] == ["pending", "overbook", "active", "overbook", "pending"]
+    assert official.on_sale(0, 9) == {2, 5, 6, 8}
 
 
 @pytest.mark.parametrize(
@@ -431,8 +430,11 @@ def test_blocks_add_or_replace_and_intervals_take_them_away(sandbox: Sandbox, of
     sandbox.switch(official.item, blocksReplace=True)
     official.block((2, 3))
     assert official.on_sale(0, 6) == {0, 1, 3, 4, 5}
+    official.block((370, 372))
     official.open((0, 4))
-    assert official.on_sale() == {0, 1, 2, 3}
+    assert official.on_sale(0, 374) == {*range(4), *range(365, 370), 372, 373}
+    official.open((371, 372))
+    assert official.on_sale(0, 374) == {*range(365, 370), 371, 372, 373}
 
 
 def test_wrong_blocks_are_named(official: Owner) -> None:
@@ -463,6 +465,8 @@ def test_guest_gets_only_what_is_for_sale(sandbox: Sandbox, official: Owner) -> 
     assert len(sandbox.calendar(official.item, 2)[official.day(1)].booked_by) == 1
     second = official.book(0, 2, force=True)
     assert second.id in sandbox.calendar(official.item, 2)[official.day(1)].booked_by
+    onto = {"checkIn": official.day(1).isoformat(), "checkOut": official.day(4).isoformat()}
+    assert sandbox.call("POST", f"/_sandbox/rent/bookings/{second.id}/move", json=onto).status_code == 409
 
 
 @pytest.mark.parametrize(("reopens", "on_sale"), [(True, {0, 1, 2, 3, 4}), (False, {0, 3, 4})])
@@ -474,6 +478,10 @@ def test_given_up_nights_are_for_sale_again_or_not(
     assert official.on_sale(0, 5) == on_sale
     sandbox.move(official.book(4, 5), official.day(5), official.day(6))
     assert (4 in official.on_sale()) is reopens
+    moved = sandbox.move(official.book(10, 12), official.day(11), official.day(13))
+    sandbox.switch(official.item, cancellationReopens=True)
+    sandbox.cancel(moved)
+    assert official.on_sale(10, 13) == ({10, 11, 12} if reopens else {11, 12})
     official.open((0, 3))
     booking = official.book(1, 3)
     official.open((0, 1))
