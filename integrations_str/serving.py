@@ -46,13 +46,17 @@ def serve() -> None:
 def _serve() -> None:
     at_work: set[Future[None]] = set()
     while not doorbell.stopping.is_set() or at_work:
+        # Asked before the claim, so that what falls due in between is claimed.
+        soon = None if at_work else queue.next_push_in()
         claimed = [] if doorbell.stopping.is_set() else _claim(HANDS + HANDS_FOR_CLOSINGS - len(at_work))
         at_work |= {_hands().submit(_served, one) for one in claimed}
         connection.close()  # while Avito is waited for
         if at_work:
             _done, at_work = wait(at_work, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             continue
-        soon = queue.next_push_in()
+        if suspect := queue.claim(1, suspects=True):  # alone, so that it takes nobody with it
+            _served(suspect[0])
+            continue
         if soon is None or soon > queue.QUIET_SECONDS:
             return
         connection.close()
