@@ -92,8 +92,8 @@ def cancel(booking: Booking) -> Booking:
 
 def _is_out_of_sight(booking: Booking) -> bool:
     """Would no reading of Avito's answers ever say that it was cancelled?"""
-    is_connected = Integration.objects.connected().filter(property=booking.property_id).exists()
-    return booking.unseen_polls >= UNSEEN_POLLS or not is_connected
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
+    return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 
 def is_manual(booking: Booking) -> bool:
