@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from api.roles import permissions_of
 from avito_accounts.admin import shown
 from avito_accounts.admin.accounts import HAS_PROBLEM
-from avito_accounts.admin.overview import OPTIONS, Card, Plot, Problem, plot, summary
+from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
 from avito_accounts.models import Account, DailyStats, moscow_today
 from chats.models import Chat, WebhookEvent
 from config.health import HEARTBEAT_MAX_AGE_SECONDS
