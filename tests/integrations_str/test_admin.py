@@ -585,7 +585,7 @@ def words_of(page: str) -> list[str]:
 def test_russian_pages_have_no_english_words(boss: Client, mine: Estate) -> None:
     names = {"Flat", "mira", "street", "Guest", "Avito", "guest", "Account", "boss", "Europe", "Moscow", "UTC", "Secret",
              "contact", "FIELD", "ENCRYPTION", "KEYS"}  # fmt: skip
-    icons = re.compile(r'(?s)<(span|i)[^>]*material-symbols[^>]*>.*?</\1>')
+    icons = re.compile(r"(?s)<(span|i)[^>]*material-symbols[^>]*>.*?</\1>")
     pages = [*LISTS, QUEUE, *(f"{path}{pk}/change/" for path, pk in mine.pages.items())]
     pages += [f"{BOOKINGS}{mine.from_avito.pk}/change/", f"{PROPERTIES}add/", f"{BOOKINGS}add/"]
     pages += [f"{PROPERTIES}{mine.property.pk}/delete/", f"{CONNECTIONS}{mine.connection.pk}/pause/"]
