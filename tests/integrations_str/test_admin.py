@@ -27,6 +27,7 @@ from integrations_str.models import (
     Property,
     QuarantinedBooking,
     SyncTask,
+    computed,
 )
 from tests.factories import authorize, make_account, make_user
 from tests.integrations_str.conftest import Home, assert_agrees, integration_of, work
@@ -62,7 +63,7 @@ class Estate:
     conflict: Conflict
     connection: Integration
 
-    @property
+    @computed
     def pages(self) -> dict[str, int]:
         return {
             PROPERTIES: self.property.pk,
@@ -71,7 +72,7 @@ class Estate:
             CONNECTIONS: self.connection.pk,
         }
 
-    @property
+    @computed
     def buttons(self) -> list[str]:
         connection, booking = f"{CONNECTIONS}{self.connection.pk}/", f"{BOOKINGS}{self.by_hand.pk}/"
         names = ("sync-now", "agree", "pause", "go-on", "reconnect")
@@ -151,7 +152,7 @@ def ids(answer: Any) -> list[int]:
 
 def is_missing(answer: Any) -> bool:
     """As the back office answers for what does not exist."""
-    return answer.status_code == 404 or (answer.status_code == 302 and answer["Location"] == "/admin/")
+    return bool(answer.status_code == 404 or (answer.status_code == 302 and answer["Location"] == "/admin/"))
 
 
 # Who sees what
