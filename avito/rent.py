@@ -124,11 +124,11 @@ class RentCalls:
     def check_item(self, user_id: int, item_id: int) -> None:
         """Make sure that the listing is the account's and open to this API; raises Forbidden or NotFound if not.
 
-        Source: Avito has no such call: officially this reads today's bookings.
+        Source: Avito has no such call: officially this reads the bookings of tomorrow, a day past nowhere in Russia.
         """
         if self._dialect.check is None:
-            today = datetime.now(MOSCOW).date()
-            self.bookings(user_id, item_id, start=today, end=today + timedelta(days=1))
+            tomorrow = datetime.now(MOSCOW).date() + timedelta(days=1)
+            self.bookings(user_id, item_id, start=tomorrow, end=tomorrow + timedelta(days=1))
             return
         answer = self._call(protocol.post(protocol.path(self._dialect.check, user_id, item_id)))
         if isinstance(answer, dict) and any(value is False for value in answer.values()):

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from api.roles import HOSTS
 from avito_accounts.models import Authorization
-from integrations_str import bookings, log, pull, services
+from integrations_str import bookings, log, services
 from integrations_str.models import (
     Access,
     Booking,
@@ -427,7 +427,7 @@ def test_filters_are_questions(mira: Client, mine: Estate, query: str, found: st
     names[bookings.book(place, check_in=day(-5), check_out=day(-3)).pk] = "O"
     unseen = Booking.objects.create(
         property=place, source="avito", avito_booking_id=9, status="pending", raw_status="overbook",
-        check_in=day(60), check_out=day(61), unseen_polls=pull.UNSEEN_POLLS,
+        check_in=day(60), check_out=day(61), unseen_polls=bookings.UNSEEN_POLLS,
     )  # fmt: skip
     names[unseen.pk] = "U"
     answer = mira.get(f"{BOOKINGS}?{query}")
