@@ -92,7 +92,7 @@ def cancel(booking: Booking) -> Booking:
 
 def is_out_of_sight(booking: Booking) -> bool:
     """Would no reading of Avito's answers ever say that it was cancelled?"""
-    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id or 0)
     return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 
