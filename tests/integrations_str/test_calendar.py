@@ -45,7 +45,7 @@ def on(number: int) -> date:
     return TODAY + timedelta(number)
 
 
-def a_day(number: int, price: int = 2300, min_stay: int = 1, reason: Reason | None = None, **more: Any) -> Day:
+def a_day(number: int, price: int = 2300, min_stay: int = 1, reason: Any = None, **more: Any) -> Day:
     return Day(on(number), price, price, min_stay, reason, **more)
 
 
@@ -276,7 +276,7 @@ def test_a_price_waits_for_a_guest_who_has_not_paid_while_the_night_closes_at_on
 
 
 @pytest.mark.parametrize("differs", [{"price": 2400}, {"min_stay": 2}])
-def test_what_was_refused_waits_until_something_else_is_wanted(differs: dict[str, int]) -> None:
+def test_what_was_refused_waits_until_something_else_is_wanted(differs: dict[str, Any]) -> None:
     day = a_day(0)
     refused = {day.date: Acked(is_open=True, refused_price=day.channel_price, refused_min_stay=day.min_stay)}
     assert (changes([day], refused).prices, changes([day], refused).left) == ((), (day.date,))

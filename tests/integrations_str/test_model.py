@@ -521,7 +521,8 @@ class _Apart(threading.Thread):
 
     def __init__(self, action: Callable[[], Any]) -> None:
         super().__init__()
-        self.action, self.result = action, None
+        self.action = action
+        self.result: Any = None
         self.start()
 
     def run(self) -> None:
