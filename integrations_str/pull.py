@@ -107,7 +107,7 @@ def store(integration: Integration, snapshot: avito.Snapshot, start: date) -> Im
 
     `start`: the first day asked for.
     """
-    importing = _Importing(integration, start)
+    importing = _Importing(integration, snapshot, start)
     for row in snapshot.bookings:
         importing.take(row)
     importing.notice_missing({row.id for row in snapshot.bookings} | {row.avito_id for row in snapshot.unreadable})
@@ -118,11 +118,13 @@ def store(integration: Integration, snapshot: avito.Snapshot, start: date) -> Im
 class _Importing:
     """One answer on its way into the book."""
 
-    def __init__(self, integration: Integration, start: date) -> None:
+    def __init__(self, integration: Integration, snapshot: avito.Snapshot, start: date) -> None:
         self.integration, self.start = integration, start
         self.property = integration.property
         self.is_first = integration.last_pull_at is None
-        rows = Booking.objects.filter(property=self.property, source=Booking.Source.AVITO)
+        # Years of old stays are of no use: the answer may name one, or lack one that lies ahead.
+        concerned = Q(check_in__gte=start) | Q(avito_booking_id__in=[row.id for row in snapshot.bookings])
+        rows = Booking.objects.filter(concerned, property=self.property, source=Booking.Source.AVITO)
         self.known = {row.avito_booking_id or 0: row for row in rows}
         self.new = self.changed = self.cancelled = self.bad = 0
         self.told: list[int] = []
@@ -237,7 +239,7 @@ class _Importing:
 
     def finish(self) -> Import:
         if self.moved:
-            bookings.settle(self.property, told=self.told, closes=self.closes)
+            bookings.settle(self.property, told=self.told, closes=self.closes, by_person=False)
         return Import(self.new, self.changed, self.cancelled, self.bad)
 
     def _tell(self, booking: Booking, event: events.Type, kind: str) -> None:

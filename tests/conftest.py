@@ -20,7 +20,6 @@ from tests.emptying import empty_tables
 from tests.factories import authorize, make_account, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox
 
-
 SLOW = ("tests/config/test_run.py", "tests/e2e/", "tests/bench/")
 
 
