@@ -28,7 +28,7 @@ from tests.integrations_str.conftest import Home, assert_agrees, make_home, work
 from tests.sandbox import driver
 from tests.sandbox.driver import Sandbox
 
-RUNS = int(os.environ.get("MODEL_RUNS", "3"))
+RUNS = int(os.environ.get("MODEL_RUNS", "2"))
 SEEDS = [int(seed) for seed in os.environ["MODEL_SEED"].split(",")] if "MODEL_SEED" in os.environ else range(RUNS)
 STEPS = 25
 NIGHTS = 40
