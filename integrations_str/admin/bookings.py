@@ -133,7 +133,7 @@ class AttentionFilter(shown.QuestionFilter):
     title, parameter_name = gettext_lazy("what to look at"), "look"
     answers = {
         "conflict": (gettext_lazy("overlap with another one"), Q(conflict=True)),
-        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=UNSEEN_POLLS)),
+        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=bookings.UNSEEN_POLLS)),
         "strange": (
             gettext_lazy("in a state unknown here"),
             Q(source=Booking.Source.AVITO, status=Booking.Status.PENDING) & ~Q(raw_status__in=STATUSES),
@@ -304,7 +304,7 @@ def note_of(booking: Booking) -> str:
     """What its state does not say."""
     if booking.status == Booking.Status.CANCELLED:
         return ""
-    if booking.unseen_polls >= UNSEEN_POLLS:
+    if booking.unseen_polls >= bookings.UNSEEN_POLLS:
         return _("no longer shown by Avito")
     if is_strange(booking):
         return _("Avito says “%(status)s”") % {"status": booking.raw_status}
