@@ -92,8 +92,8 @@ def cancel(booking: Booking) -> Booking:
 
 def _is_out_of_sight(booking: Booking) -> bool:
     """Would no reading of Avito's answers ever say that it was cancelled?"""
-    is_connected = Integration.objects.connected().filter(property=booking.property_id).exists()
-    return booking.unseen_polls >= UNSEEN_POLLS or not is_connected
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
+    return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 
 def is_manual(booking: Booking) -> bool:
@@ -135,7 +135,7 @@ def _hold_or_raise(booking: Booking) -> None:
         raise DatesTaken from None
 
 
-def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> None:
+def settle(property: Property, *, told: Collection[int] = (), closes: bool, by_person: bool = True) -> None:
     """Inside a transaction that holds the property, after any change of its bookings: nights, conflicts, the queue.
 
     Nights that became free go to whoever claims them, the paid before the unpaid, the earlier before the later.
@@ -149,7 +149,7 @@ def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> N
             {"property": property.pk, "since": since},
         )
     _settle_conflicts(property, since, told)
-    queue.touch(property.pk, closes=closes)
+    queue.touch(property.pk, closes=closes, by_person=by_person)
 
 
 def _settle_conflicts(property: Property, since: date, told: Collection[int]) -> None:
