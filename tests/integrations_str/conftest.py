@@ -155,8 +155,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def dialect(request: pytest.FixtureRequest, settings: LazySettings) -> str:
     """In whose paths Avito is asked."""
-    settings.AVITO_STR_DIALECT = getattr(request, "param", DIALECT or "official")
-    return settings.AVITO_STR_DIALECT
+    spoken: str = getattr(request, "param", DIALECT or "official")
+    settings.AVITO_STR_DIALECT = spoken
+    return spoken
 
 
 @pytest.fixture
