@@ -137,7 +137,7 @@ def _hold_or_raise(booking: Booking) -> None:
         raise DatesTaken from None
 
 
-def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> None:
+def settle(property: Property, *, told: Collection[int] = (), closes: bool, by_person: bool = True) -> None:
     """Inside a transaction that holds the property, after any change of its bookings: nights, conflicts, the queue.
 
     Nights that became free go to whoever claims them, the paid before the unpaid, the earlier before the later.
@@ -151,7 +151,7 @@ def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> N
             {"property": property.pk, "since": since},
         )
     _settle_conflicts(property, since, told)
-    queue.touch(property.pk, closes=closes)
+    queue.touch(property.pk, closes=closes, by_person=by_person)
 
 
 def _settle_conflicts(property: Property, since: date, told: Collection[int]) -> None:

@@ -357,3 +357,31 @@ def test_a_thousand_edits_are_few_calls_and_the_last_one_wins(home: Home, monkey
     assert kinds["prices"] <= 2 + seconds / EDITS_QUIET
     assert_agrees(home)
     assert home.calendar()[home.day(5)]["price"] == 9999
+
+
+def test_edits_and_readings_at_once_never_block_each_other_for_good(home: Home) -> None:
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(40), home.day(42))
+    is_over = threading.Event()
+
+    def worker() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            home.avito.move(guest, home.day(40 + number % 5), home.day(50))
+            home.read_now()
+        connection.close()
+
+    def edit(number: int) -> tuple[int, int]:
+        path, body = f"{home.path}/rates", {"from": home.day(3).isoformat(), "to": home.day(9).isoformat()}
+        rates = home.api.put(path, {"ranges": [{**body, "price": 2500 + number}]}).status_code
+        return rates, home.api.patch(f"{home.path}/avito", {"markupPercent": number % 30}).status_code
+
+    with ThreadPoolExecutor(5) as pool:
+        serving = pool.submit(worker)
+        answers = Counter(pool.map(edit, range(40)))
+        is_over.set()
+        serving.result()
+    assert answers == {(200, 200): 40}
+    work()
+    assert_agrees(home)
