@@ -278,8 +278,7 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         booking = self.get_object(request, str(object_id))
-        is_there = booking is not None and booking.status != Booking.Status.CANCELLED
-        is_ours = is_there and (bookings.is_manual(booking) or bookings.is_out_of_sight(booking))
+        is_ours = booking is not None and booking.status != Booking.Status.CANCELLED and bookings.may_cancel(booking)
         buttons: list[UnfoldAction] = super().get_actions_detail(request, object_id)
         return buttons if is_ours else []
 

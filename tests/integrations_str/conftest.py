@@ -128,6 +128,11 @@ class Home:
         return [row["kind"] for row in reversed(rows)]
 
 
+def each(name: str, *values: Any) -> list[tuple[str, Any]]:
+    """The name beside each of the values, for a table of what is refused."""
+    return [(name, value) for value in values]
+
+
 def assert_agrees(home: Home) -> None:
     """Avito's calendar is, day by day, what the host's says."""
     theirs = home.avito.calendar(home.item, start=home.today)
