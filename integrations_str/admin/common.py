@@ -53,6 +53,8 @@ class Problem:
 
 def sees_all(request: HttpRequest) -> bool:
     """Staff in charge: everybody's properties, and the queue."""
+    if not request.user.is_authenticated:  # the pages of an OAuth flow have the back office's frame, and no reader
+        return False
     prefetch_related_objects([request.user], "groups")  # type: ignore[type-var]  # one query a request, however often it is asked
     return role_of(request.user) == "admin"
 
