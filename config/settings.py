@@ -462,6 +462,16 @@ UNFOLD = {
                 ],
             },
             {
+                "title": _("Short-term rent"),
+                "separator": True,
+                "items": [
+                    {
+                        **_page(_("Calendar"), "calendar_month", "str", "", view="calendar", of=""),
+                        "permission": "integrations_str.calendar_page.has_use_for_it",
+                    },
+                ],
+            },
+            {
                 "title": _("System"),
                 "separator": True,
                 "items": [
