@@ -67,7 +67,7 @@ def words() -> dict[str, Any]:
             "closed": _("You closed it by hand. Choose “Open” below to sell it again."),
             "past": _("This day is over."),
         },
-        "closedShort": _("closed"),
+        "closedShort": _("off sale"),
         "sync": {
             "synced": _("Avito knows"),
             "pending": _("on its way to Avito"),
@@ -100,7 +100,6 @@ def words() -> dict[str, Any]:
         },
         "none": _("never"),
         "moscow": _("%(time)s Moscow time"),
-        "markup": _("markup %(percent)s %%"),
         "pause": _("Pause"),
         "resume": _("Resume"),
         "pauseSure": _("While it is paused, bookings from Avito do not appear here and nights stay as they are there."),

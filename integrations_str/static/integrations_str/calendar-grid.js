@@ -232,7 +232,7 @@ function button(deed, sign, label) {
 
 // Where we are in time
 
-const width = () => grid.querySelector(".cal-date")?.offsetWidth || 1;
+const width = () => grid.querySelector(".cal-date")?.offsetWidth || 64;
 const nameWidth = () => parseFloat(getComputedStyle(grid).getPropertyValue("--beside")) || 0;
 export const visibleDate = () => plus(range.start, Math.round(scroll.scrollLeft / width()));
 export const daysAhead = () => (scroll.scrollWidth - scroll.scrollLeft - scroll.clientWidth) / width();
