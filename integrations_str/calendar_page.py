@@ -126,7 +126,7 @@ def words() -> dict[str, Any]:
         "willBe": _("At Avito it will be %(price)s, with the markup."),
         "heldStay": _("Nights that bookings hold stay closed."),
         "onlyPast": _("Days that are over cannot be changed."),
-        "taken": _("These nights are taken: %(who)s. Choose other dates, or cancel that booking first."),
+        "taken": _("These nights are taken (%(who)s). Choose other dates, or cancel that booking first."),
         "takenBySomebody": _("These nights are already taken. Choose other dates."),
         "suggested": _("by the calendar %(price)s"),
         "previewNothing": _("Nothing: Avito already has everything."),

@@ -2,8 +2,8 @@
 
 import { $, bookingsIn, conflictsOf, range, root, rows } from "./calendar-data.js";
 import {
-  after, before, between, counted, datesText, dayLong, dayText, element, fill, icon, isWeekend, money, monthOf, monthPlus, monthText,
-  plus, span, today, weekdayText, words,
+  after, before, between, counted, dayLong, element, fill, icon, isWeekend, money, monthOf, monthPlus, monthText,
+  plus, span, stayText, today, weekdayText, words,
 } from "./calendar-words.js";
 
 const grid = $("grid");
@@ -78,11 +78,12 @@ function drawHead() {
   const now = earliestToday();
   for (const date of span(range.start, range.end)) {
     const day = element("div", "cal-date");
-    [day.role, day.ariaLabel] = ["columnheader", dayLong(date)];
+    [day.role, day.ariaLabel] = ["columnheader", date === now ? `${dayLong(date)}, ${words.today}` : dayLong(date)];
+    day.title = day.ariaLabel;
     day.classList.toggle("is-weekend", isWeekend(date));
     day.classList.toggle("is-today", date === now);
     day.classList.toggle("is-first", date.endsWith("-01"));
-    day.append(element("b", "", String(Number(date.slice(8)))), element("span", "", date === now ? words.today : weekdayText(date)));
+    day.append(element("b", "", String(Number(date.slice(8)))), element("span", "", weekdayText(date)));
     days.append(day);
   }
   const lines = element("div", "cal-lines");
@@ -172,7 +173,7 @@ const barText = (booking) =>
   [
     booking.conflict && words.conflict,
     called(booking),
-    `${dayText(booking.checkIn)} – ${dayText(booking.checkOut)}, ${counted(words.nights, booking.nights)}`,
+    `${stayText(booking)}, ${counted(words.nights, booking.nights)}`,
     booking.totalPrice !== null && money(booking.totalPrice),
     words.bookingStatuses[booking.status],
   ].filter(Boolean).join("\n");
@@ -192,7 +193,7 @@ function fillName(row, node) {
   const buttons = element("div", "cal-buttons");
   if (avito) {
     buttons.append(
-      button("sync", "sync", words.labels.sync),
+      ...(avito.isActive ? [button("sync", "sync", words.labels.sync)] : []),
       button("preview", "visibility", words.labels.preview),
       avito.isActive ? button("pause", "pause", words.pause) : button("pause", "play_arrow", words.resume),
     );

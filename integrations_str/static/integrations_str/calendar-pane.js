@@ -3,7 +3,7 @@
 import { $, bookingsIn, call, conflictsOf, readBookings, readDays, readProperty, Refused, root, rows, takeBooking } from "./calendar-data.js";
 import { called, choice, choose, firstOf, lastOf, revealChoice, todayOf } from "./calendar-grid.js";
 import {
-  after, before, between, counted, datesText, dayText, element, fill, icon, momentText, money, plus, span, withMarkup, words,
+  after, before, between, capital, counted, datesText, element, fill, icon, momentText, money, span, stayText, withMarkup, words,
 } from "./calendar-words.js";
 
 const pane = $("pane");
@@ -93,9 +93,9 @@ function summary(row, days, first, last) {
   for (const [reason, run] of runs(days, (day) => day.reason ?? "")) {
     const [start, end] = [run[0].date, run.at(-1).date];
     const line = element("div", "cal-why");
+    const said = reason ? words.reasons[reason] : words.free;
     line.dataset.reason = reason || "free";
-    const title = element("strong", "", days.length === run.length ? "" : `${datesText(start, end)}: `);
-    title.append(reason ? words.reasons[reason] : words.free);
+    const title = element("strong", "", days.length === run.length ? capital(said) : `${datesText(start, end)}: ${said}`);
     line.append(title, element("span", "", reason ? words.why[reason] : prices(row, run)));
     if (reason) line.append(element("span", "cal-quiet", prices(row, run)));
     for (const booking of bookingsIn(row, start, end)) line.append(bookingLink(booking));
@@ -150,7 +150,7 @@ function runs(days, key) {
 }
 
 function bookingLink(booking) {
-  const made = element("button", "cal-link", `${called(booking)}, ${dayText(booking.checkIn)} – ${dayText(booking.checkOut)}`);
+  const made = element("button", "cal-link", `${called(booking)}, ${stayText(booking)}`);
   made.type = "button";
   [made.dataset.do, made.dataset.booking] = ["booking", booking.id];
   return made;
@@ -158,10 +158,9 @@ function bookingLink(booking) {
 
 function clashNotes(row, first, last) {
   return conflictsOf(row).filter((one) => one.from <= last && one.to > first).map((one) => {
-    const both = one.bookings.map((id) => row.bookings.get(id)).filter(Boolean);
-    const who = both.map(called).join(words.and);
-    const made = note([icon("warning"), element("span", "", `${words.conflict}. ${fill(words.conflictWhat, { dates: datesText(one.from, before(one.to)), who })}`)], "is-bad");
-    return made;
+    const who = one.bookings.map((id) => row.bookings.get(id)).filter(Boolean).map(called).join(words.and);
+    const said = fill(words.conflictWhat, { dates: datesText(one.from, before(one.to)), who });
+    return note([icon("warning"), element("span", "", `${words.conflict}. ${said}`)], "is-bad");
   });
 }
 
@@ -296,7 +295,7 @@ fresh.addEventListener("submit", async (event) => {
       if (error.code !== "dates_taken") throw error;
       await Promise.all([readBookings(row.property.id), readDays(row)]);
       changed(row);
-      const who = bookingsIn(row, asked.checkIn, before(asked.checkOut)).map((one) => `${called(one)}, ${dayText(one.checkIn)} – ${dayText(one.checkOut)}`);
+      const who = bookingsIn(row, asked.checkIn, before(asked.checkOut)).map((one) => `${called(one)}, ${stayText(one)}`);
       throw new Refused(who.length ? fill(words.taken, { who: who.join("; ") }) : words.takenBySomebody, error);
     }
     takeBooking(booking);
@@ -325,7 +324,7 @@ export function showBooking(booking) {
   mail.href = `mailto:${booking.guestEmail}`;
   const { labels } = words;
   fillList($("booking"), [
-    [labels.dates, `${dayText(booking.checkIn)} – ${dayText(booking.checkOut)}, ${counted(words.nights, booking.nights)}`],
+    [labels.dates, `${stayText(booking)}, ${counted(words.nights, booking.nights)}`],
     [labels.price, booking.totalPrice === null ? "" : money(booking.totalPrice)],
     [labels.state, words.bookingStatuses[booking.status]],
     [labels.source, booking.source === "avito" ? `Avito, № ${booking.avitoBookingId}` : words.sources.manual],
@@ -382,12 +381,12 @@ export function showConnection(row) {
   show("connection", id, labels.connection, name);
   const isBad = ["error", "needs_reconnect", "item_unavailable"].includes(avito.status);
   const text = element("span");
-  text.append(element("strong", "", `${words.statuses[avito.status]}. `), avito.lastError ? `${avito.lastError.detail} ` : "", words.remedies[avito.status]);
-  $("status").replaceChildren(note([icon(isBad ? "error" : avito.status === "off" ? "pause_circle" : "check_circle"), text], isBad ? "is-bad" : ""));
+  text.append(element("strong", "", `${capital(words.statuses[avito.status])}. `), avito.lastError ? `${avito.lastError.detail} ` : "", words.remedies[avito.status]);
+  $("status").replaceChildren(note([icon(isBad ? "error" : { off: "pause_circle", syncing: "sync" }[avito.status] ?? "check_circle"), text], isBad ? "is-bad" : ""));
   fillList($("connection"), [
     [labels.item, avito.itemId],
     [labels.markup, `${avito.markupPercent} %`],
-    [labels.pending, avito.pendingDays ? counted(words.days, avito.pendingDays) : "0"],
+    [labels.pending, avito.pendingDays ? counted(words.days, avito.pendingDays) : ""],
     [labels.pushed, momentText(avito.lastPushAt)],
     [labels.pulled, momentText(avito.lastPullAt)],
   ]);

@@ -29,7 +29,7 @@ export function today(zone) {
 
 const year = String(new Date().getFullYear());
 const isThisYear = (...dates) => dates.every((date) => date.startsWith(year));
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 export const dayText = (date) => (isThisYear(date) ? short : shortOld).format(new Date(date));
 export const dayLong = (date) => long.format(new Date(date));
@@ -38,6 +38,8 @@ export const monthText = (date) => capital(month.format(new Date(date)).replace(
 /** Both included. */
 export const datesText = (first, last) =>
   first === last ? dayText(first) : (isThisYear(first, last) ? short : shortOld).formatRange(new Date(first), new Date(last));
+/** From arrival to departure. */
+export const stayText = (booking) => datesText(booking.checkIn, booking.checkOut);
 export const momentText = (at) => (at ? fill(words.moscow, { time: moscow.format(new Date(at)) }) : words.none);
 export const money = (amount) => roubles.format(amount);
 export const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_whole, name) => values[name]).replaceAll("%%", "%");
