@@ -232,11 +232,11 @@ rates.addEventListener("submit", async (event) => {
 
 /** Hand a form over; what is wrong with it is said there, at the field that it is about. */
 async function sent(form, work) {
-  const button = form.querySelector("button:not([type=button])");
+  if (form.ariaBusy === "true") return; // once is enough
   const place = form.querySelector(".cal-error");
   showError(null, place);
   for (const field of form.elements) field.removeAttribute("aria-invalid");
-  button.disabled = true;
+  form.ariaBusy = "true";
   try {
     await work();
   } catch (error) {
@@ -249,7 +249,7 @@ async function sent(form, work) {
       if (label) place.textContent = `${label}: ${error.message}`;
     }
   } finally {
-    button.disabled = false;
+    form.ariaBusy = "false";
   }
 }
 
@@ -302,6 +302,7 @@ fresh.addEventListener("submit", async (event) => {
     fresh.reset();
     say(words.booked);
     showBooking(booking);
+    $("pane-title").focus();
     await readDays(row);
     changed(row);
   });

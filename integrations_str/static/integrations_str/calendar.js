@@ -29,7 +29,7 @@ async function start() {
     $("nothing").hidden = count > 0;
     for (const part of ["scroll", "tools", "legend"]) $(part).hidden = !count;
     $("all").hidden = !only;
-    if (count) await jump(address.get("from") ?? grid.earliestToday());
+    if (count) await jump(/^20\d\d-\d\d-\d\d$/.test(address.get("from")) ? address.get("from") : grid.earliestToday());
   } catch (error) {
     $("failed").querySelector("strong").textContent = error.message;
     $("failed").hidden = false;
@@ -48,9 +48,6 @@ function showPages(count) {
 /** The days from `date` on and no others. */
 async function jump(date) {
   [range.start, range.end] = [date, plus(date, Math.max(CHUNK, grid.daysAcross() + 7))];
-  for (const row of rows.values()) [row.days, row.bookings] = [new Map(), new Map()];
-  const chosen = grid.choice;
-  if (chosen && (grid.firstOf(chosen) < range.start || grid.lastOf(chosen) >= range.end)) pane.close();
   fillMonths();
   grid.draw();
   $("scroll").scrollLeft = 0;
@@ -145,10 +142,9 @@ const deeds = {
   reload: (button) => again(rowOf(button)),
   conflict: async (button) => {
     const found = conflicts.get(Number(button.dataset.conflict));
-    const first = found.from > grid.earliestToday() ? found.from : grid.earliestToday();
-    await go(plus(first, -2) < range.start ? (first < range.start ? first : range.start) : plus(first, -2));
-    grid.choose({ id: found.propertyId, anchor: found.from < range.start ? range.start : found.from, head: before(found.to) });
-    pane.showDays();
+    if (found.from < range.start || found.from > grid.visibleDate()) await go(found.from === range.start ? found.from : before(found.from));
+    grid.choose({ id: found.propertyId, anchor: found.from, head: before(found.to) });
+    pane.showDays({ anew: true });
   },
 };
 
@@ -178,8 +174,11 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return;
-  if (event.key === "Escape" && pane.isOpen()) leave();
   const isTyping = event.target.closest("input, textarea, select");
+  if (event.key === "Escape" && pane.isOpen()) {
+    if (event.target.closest("#cal-pane form")) grid.focusPlace(); // what was typed stays; once more closes it
+    else leave();
+  }
   if (event.key === "?" && !isTyping) pane.showHelp();
 });
 $("month").addEventListener("change", ({ target }) => {
