@@ -1,4 +1,4 @@
-"""The calendar of a host: one page, which `static/integrations_str/calendar.js` fills by the API and the live events."""
+"""A host's calendar: one page, which `static/integrations_str/calendar.js` fills by the API and the live events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +52,7 @@ def words() -> dict[str, Any]:
         "guests": _forms(lambda n: ngettext("%(n)s guest", "%(n)s guests", n)),
         "waiting": _forms(lambda n: ngettext("%(n)s day waits to be sent", "%(n)s days wait to be sent", n)),
         "atAvito": _("%(price)s at Avito"),
-        "minStay": _("from %(n)s n."),
+        "minStay": _("min. %(n)s"),
         "minStayLong": _("minimum stay: %(nights)s"),
         "free": _("free"),
         "reasons": {

@@ -121,7 +121,7 @@ function grouped(days) {
 }
 
 function hintOf(sync, avito) {
-  if (sync === "failed") return [avito?.lastError?.code === "avito_rejected" ? avito.lastError.detail : "", words.failedHint].filter(Boolean).join(" ");
+  if (sync === "failed") return avito?.lastError?.code === "avito_rejected" ? avito.lastError.detail : words.failedHint;
   if (sync === "pending") return avito?.lastError?.detail ?? "";
   if (sync !== "off") return "";
   return !avito ? words.offNotConnected : avito.isActive ? words.offBeyond : words.offPaused;
