@@ -427,6 +427,14 @@ def _page(
     }
 
 
+def _rent(title: Any, icon: str, model: str, allowed: str = "may_enter") -> dict[str, Any]:
+    """An entry of short-term rent: for hosts and the staff in charge."""
+    return {
+        **_page(title, icon, f"integrations_str_{model}", ""),
+        "permission": f"integrations_str.admin.{allowed}",
+    }
+
+
 def _news() -> list[dict[str, Any]]:
     """The entry of the news, with a badge and without: one of the two shows, as Unfold draws a badge around nothing."""
     entry = {
@@ -469,6 +477,11 @@ UNFOLD = {
                         **_page(_("Calendar"), "calendar_month", "str", "", view="calendar", of=""),
                         "permission": "integrations_str.calendar_page.has_use_for_it",
                     },
+                    _rent(_("Properties"), "home_work", "property"),
+                    _rent(_("Bookings"), "hotel", "booking"),
+                    _rent(_("Conflicts"), "event_busy", "conflict"),
+                    _rent(_("Connections"), "sync", "integration"),
+                    _rent(_("Sync queue"), "low_priority", "synctask", allowed="sees_all"),
                 ],
             },
             {

@@ -4,26 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from api.roles import role_of
+from api.roles import is_host, role_of
 from avito.rent import MIN_STAY_MAX
 from integrations_str.models import PRICE_MAX, Property
-
-HOSTS = "host"
 
 
 def has_use_for_it(request: HttpRequest) -> bool:
     """Who finds it in the sidebar: hosts, whoever owns a property, and admins."""
     user = request.user
-    if not isinstance(user, User) or not user.is_active:
-        return False
-    is_host = any(group.name == HOSTS for group in user.groups.all())
-    return is_host or role_of(user) == "admin" or Property.objects.owned_by(user).exists()
+    return is_host(user) or role_of(user) == "admin" or Property.objects.owned_by(user).exists()
 
 
 def calendar(request: HttpRequest) -> HttpResponse:
