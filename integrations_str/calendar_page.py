@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from api.roles import is_host, role_of
 from avito.rent import MIN_STAY_MAX
+from integrations_str.admin import may_enter
 from integrations_str.models import PRICE_MAX, Property
 
 
@@ -28,6 +29,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
         "is_fullwidth": "1",
         "price_max": PRICE_MAX,
         "min_stay_max": MIN_STAY_MAX,
+        "may_enter": may_enter(request),  # the pages of single properties, bookings and connections
         "facts": {"words": words()},
     }
     return TemplateResponse(request, "integrations_str/calendar.html", context)

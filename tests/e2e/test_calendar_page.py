@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from api.roles import HOSTS
 from avito_accounts.models import Account
-from integrations_str import queue
+from integrations_str import queue, services
 from tests.factories import make_user
 from tests.integrations_str.conftest import Home, make_home, work
 from tests.sandbox.driver import Sandbox, wait_for
@@ -28,7 +29,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def host(product: str) -> User:
-    return make_user("host", is_staff=True)
+    user = make_user("host", is_staff=True)
+    user.groups.add(Group.objects.get_or_create(name=HOSTS)[0])
+    return user
 
 
 @pytest.fixture
@@ -198,7 +201,10 @@ def test_guests_appear_by_themselves_and_two_in_one_bed_are_told_in_red(
     one.cell(home, 5).click(position={"x": 9, "y": 9})
     page.locator("#cal-summary", has_text="ещё не оплатил").get_by_text("Avito · Вера").click()
     page.locator("#cal-booking-avito").wait_for()
-    assert "/integrations_str/booking/" in (page.locator("#cal-booking-link").get_attribute("href") or "")
+    with one.context.expect_page() as opened:
+        page.locator("#cal-booking-link").click(modifiers=["Control"])
+    opened.value.wait_for_load_state()
+    assert "Вера" in opened.value.content()
     one.bar(NASTY).click()
     page.get_by_role("button", name="Отменить бронь").click()
     page.get_by_role("button", name="Да").click()
@@ -246,10 +252,13 @@ def test_on_a_phone_in_english_and_only_what_is_ones_own(
 
 
 def test_whoever_has_properties_finds_the_calendar_in_the_sidebar(product: str, home: Home, host: User) -> None:
-    client = Client()
+    client, backend = Client(), "django.contrib.auth.backends.ModelBackend"
     assert client.get("/admin/calendar/").status_code == 302
-    backend = "django.contrib.auth.backends.ModelBackend"
-    for user, is_found in ((host, True), (make_user("stranger", is_staff=True), False)):
+    clerk = make_user("clerk", "operator", is_staff=True)
+    services.add_property(clerk, name="Дача", base_price=900)
+    stranger = make_user("stranger", is_staff=True)
+    for user, is_found, has_links in ((host, True, True), (clerk, True, False), (stranger, False, False)):
         client.force_login(user, backend=backend)
-        assert client.get("/admin/calendar/").status_code == 200
+        page = client.get("/admin/calendar/").content
         assert (b'href="/admin/calendar/"' in client.get("/admin/").content) is is_found
+        assert (b" data-links " in page) is has_links

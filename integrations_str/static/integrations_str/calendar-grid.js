@@ -184,7 +184,8 @@ function fillName(row, node) {
   const { property, error } = row;
   const { avito } = property;
   const title = element("a", "cal-title", property.name);
-  Object.assign(title, { href: `${root.dataset.properties}${property.id}/change/`, title: [property.name, property.address, property.timezone].filter(Boolean).join("\n") });
+  if ("links" in root.dataset) title.href = `${root.dataset.properties}${property.id}/change/`;
+  Object.assign(title, { title: [property.name, property.address, property.timezone].filter(Boolean).join("\n") });
   const line = element("div", "cal-facts");
   const status = element("button", "cal-status", words.statuses[avito ? avito.status : "none"]);
   Object.assign(status, { type: "button", title: avito ? (avito.lastError?.detail ?? words.remedies[avito.status]) : words.offNotConnected });

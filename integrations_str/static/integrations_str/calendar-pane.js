@@ -333,6 +333,7 @@ export function showBooking(booking) {
     [labels.mail, booking.guestEmail && mail],
     [labels.guests, booking.guests ? counted(words.guests, booking.guests) : ""],
   ]);
+  $("booking-link").hidden = !("links" in root.dataset);
   $("booking-link").href = `${root.dataset.bookings}${booking.id}/change/`;
   pane.querySelector("[data-do=cancel]").hidden = booking.source === "avito" || booking.status === "cancelled";
   $("booking-avito").hidden = booking.source !== "avito";
@@ -395,6 +396,7 @@ export function showConnection(row) {
   button("reconnect").hidden = avito.status !== "needs_reconnect";
   button("sync").hidden = !avito.isActive;
   button("pause").textContent = avito.isActive ? words.pause : words.resume;
+  $("connection-link").hidden = !("links" in root.dataset);
   $("connection-link").href = `${root.dataset.integrations}${avito.id}/change/`;
 }
 
