@@ -474,6 +474,10 @@ UNFOLD = {
                 "title": _("Short-term rent"),
                 "separator": True,
                 "items": [
+                    {
+                        **_page(_("Calendar"), "calendar_month", "str", "", view="calendar", of=""),
+                        "permission": "integrations_str.calendar_page.has_use_for_it",
+                    },
                     _rent(_("Properties"), "home_work", "property"),
                     _rent(_("Bookings"), "hotel", "booking"),
                     _rent(_("Conflicts"), "event_busy", "conflict"),
