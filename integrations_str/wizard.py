@@ -294,7 +294,7 @@ def _lacks_rights(account: Account) -> bool:
 
 @dataclass
 class Draft:
-    """What was chosen so far. `step`: the furthest that is open; `outlook`: what was found when the item was checked."""
+    """What was chosen so far. `step`: the furthest that is open; `outlook`: what the check of the item has found."""
 
     step: int = AUTHORIZE
     account: int = 0
