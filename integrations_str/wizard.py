@@ -45,7 +45,7 @@ RENT_SCOPES = {"short_term_rent:read", "short_term_rent:write"}
 AUTHORIZE, ACCOUNT, ITEM, MARKUP = 1, 2, 3, 4
 STEPS = {
     AUTHORIZE: gettext_lazy("Access"),
-    ACCOUNT: gettext_lazy("Account"),
+    ACCOUNT: gettext_lazy("Profile"),
     ITEM: gettext_lazy("Listing"),
     MARKUP: gettext_lazy("Prices"),
 }
@@ -123,10 +123,12 @@ CONSENT_REMEDIES = {
     "user_id_taken": gettext_lazy("Use that account instead, or sign in at Avito with another profile."),
 }
 
+# How the connection fares; of the troubles, the one that is a question stands by itself.
 TONES = {
     "ok": ("good", gettext_lazy("In agreement with Avito")),
     "syncing": ("busy", gettext_lazy("Being synchronised")),
     "error": ("bad", gettext_lazy("Trouble")),
+    "consent_needed": ("warn", gettext_lazy("Waits for your consent")),
     "needs_reconnect": ("bad", gettext_lazy("Needs reconnecting")),
     "item_unavailable": ("bad", gettext_lazy("The listing is out of reach")),
     "off": ("quiet", gettext_lazy("Paused")),
@@ -502,7 +504,7 @@ class _Connection(_Page):
     def show(self) -> HttpResponse:
         integration = self.integration
         found = health.health_of(integration)
-        tone, word = TONES[found.status]
+        tone, word = TONES["consent_needed" if found.code == "consent_needed" else found.status]
         cause = found.detail if found.code else ""
         well = WELL.get(found.status, "")
         state = state_of(integration)
@@ -562,7 +564,7 @@ class _Connection(_Page):
 
     def agree(self) -> HttpResponse:
         connecting.change(self.integration, consents=True)
-        return self.to()
+        return self.to(new=1)
 
     def set_markup(self) -> HttpResponse | None:
         markup, _typed, wrong = self.markup(self.request.POST, self.integration.markup_percent)
