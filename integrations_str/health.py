@@ -67,6 +67,7 @@ def is_usable(integration: Integration) -> bool:
 
 
 def may_be_asked(account: Any) -> bool:
+    """Do the account's tokens or keys live, as far as we know?"""
     if account.avito_user_id is None or account.connection_error_code == "invalid_client":
         return False
     if account.connection_status == account.ConnectionStatus.NEEDS_RECONNECT:

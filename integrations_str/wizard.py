@@ -251,8 +251,9 @@ class _Page:
         }
         return TemplateResponse(self.request, self.template, {**common, **context})
 
-    def markup(self, values: Any, usual: Decimal) -> tuple[Decimal, str, list[str]]:
+    def markup(self, usual: Decimal) -> tuple[Decimal, str, list[str]]:
         """The markup that was typed, as it was typed, and what is wrong with it; then the usual one counts."""
+        values = self.request.POST if self.request.method == "POST" else self.request.GET
         typed = values.get("markup", "").strip() or f"{usual.normalize():f}"
         try:
             return markup_of(typed), typed, []
@@ -380,20 +381,14 @@ class _Steps(_Page):
                 return {"accounts": rows}
             case 3:
                 return {"account": self.account, "item": self.typed or self.draft.item or ""}
-        values = self.request.POST if self.request.method == "POST" else self.request.GET
-        usual = Decimal(self.draft.markup or 15)
-        markup, typed, wrong = self.markup(values, usual)
+        markup, typed, wrong = self.markup(Decimal(self.draft.markup or 15))
         booked = {day for both in _spans(self.draft.outlook.get("booked", [])) for day in calendar.span(*both)}
-        today = first_day(self.property)
-        end = today + timedelta(days=YEAR_DAYS)
-        book = books_of([self.property], today, end)[self.property.pk]
-        days = calendar.wanted_days(book, markup, today, end, today=today)
         return {
             "account": self.account,
             "item": self.draft.item,
             "typed_markup": typed,
             "wrong_markup": wrong,
-            "preview": preview_of(days, booked),
+            "preview": preview_of(self.property, markup, booked),
             "outlook": self.draft.outlook,
             "opens": shown_spans(_spans(self.draft.outlook.get("opens", []))),
             "overlaps": shown_spans(_spans(self.draft.outlook.get("overlaps", []))),
@@ -438,12 +433,17 @@ class _Steps(_Page):
             return self._on(MARKUP)
         return None
 
+    def recalculate(self) -> HttpResponse | None:
+        """Prices under another markup, for browsers without scripts."""
+        self.step = self.draft.step
+        return None
+
     def finish(self) -> HttpResponse | None:
         """Connect; what happens then is on the page of the connection."""
         if self.account is None or self.draft.step < MARKUP:
             return self.to()
         self.step = MARKUP
-        markup, typed, wrong = self.markup(self.request.POST, Decimal(15))
+        markup, typed, wrong = self.markup(Decimal(15))
         if wrong:
             self.trouble = Trouble(wrong[0])
             return None
@@ -469,7 +469,14 @@ class _Steps(_Page):
         self.draft.keep(self.request, self.property)
         return self.to(step=shown) if shown and shown != step else self.to()
 
-    deeds = {"authorize": _Page.authorize, "use": use, "account": choose, "item": check, "connect": finish}
+    deeds = {
+        "authorize": _Page.authorize,
+        "use": use,
+        "account": choose,
+        "item": check,
+        "preview": recalculate,
+        "connect": finish,
+    }
 
 
 def _is_dead(account: Account) -> bool:
@@ -533,14 +540,8 @@ class _Connection(_Page):
         return self.render(**context, **(self.of_markup() if self.edits == "markup" else {}))
 
     def of_markup(self) -> dict[str, Any]:
-        values = self.request.POST if self.request.method == "POST" else self.request.GET
-        markup, typed, wrong = self.markup(values, self.integration.markup_percent)
-        self.integration.markup_percent = markup
-        return {
-            "typed_markup": typed,
-            "wrong_markup": wrong,
-            "preview": preview_of(state_of(self.integration).days),
-        }
+        markup, typed, wrong = self.markup(self.integration.markup_percent)
+        return {"typed_markup": typed, "wrong_markup": wrong, "preview": preview_of(self.property, markup)}
 
     def welcome(self, account: Account) -> HttpResponse:
         if account.pk == self.integration.account_id:
@@ -566,8 +567,13 @@ class _Connection(_Page):
         connecting.change(self.integration, consents=True)
         return self.to(new=1)
 
+    def recalculate(self) -> HttpResponse | None:
+        """As in the steps."""
+        self.edits = "markup"
+        return None
+
     def set_markup(self) -> HttpResponse | None:
-        markup, _typed, wrong = self.markup(self.request.POST, self.integration.markup_percent)
+        markup, _typed, wrong = self.markup(self.integration.markup_percent)
         if wrong:
             self.edits, self.trouble = "markup", Trouble(wrong[0])
             return None
@@ -602,6 +608,7 @@ class _Connection(_Page):
         "pause": pause,
         "go-on": go_on,
         "agree": agree,
+        "preview": recalculate,
         "markup": set_markup,
         "disconnect": disconnect,
     }
@@ -617,12 +624,14 @@ def _living_bookings(integration: Integration) -> int:
 # In words
 
 
-def preview_of(days: Sequence[calendar.Day], booked: Iterable[date] = ()) -> dict[str, Any]:
+def preview_of(property: Property, markup: Decimal, booked: Iterable[date] = ()) -> dict[str, Any]:
     """What Avito will have: the first, lowest and highest price, how much is open, and the next nights one by one.
 
     `booked`: nights of bookings that are at Avito and not written down here yet.
     """
-    taken = set(booked)
+    taken, start = set(booked), first_day(property)
+    end = start + timedelta(days=YEAR_DAYS)
+    days = calendar.wanted_days(books_of([property], start, end)[property.pk], markup, start, end, today=start)
     prices = [day.channel_price for day in days]
     open_nights = sum(day.is_open and day.date not in taken for day in days)
     rows = [

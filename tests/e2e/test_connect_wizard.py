@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.test import Client
 
 from avito_accounts import limits
@@ -260,7 +261,7 @@ def test_without_scripts_a_property_is_connected_and_its_first_push_waits_for_co
     home.avito.book(home.item, home.day(3), home.day(6))
     form = Form(signed_in, home)
     assert "(1 ночь)" in form.reach(home)
-    assert "2\N{NBSP}200\N{NBSP}₽" in form.see(step="4", markup="10")
+    assert "2\N{NBSP}200\N{NBSP}₽" in form.do("preview", markup="10")
     assert "ждут вашего согласия" not in form.do("connect", markup="10")
     tasks.serve()
     page = form.see()
@@ -444,6 +445,6 @@ def test_what_was_chosen_is_kept_for_an_hour_and_no_account_of_anothers_is_taken
 def test_the_number_is_taken_out_of_what_was_pasted(typed: str, number: int | None) -> None:
     try:
         found: int | None = wizard.item_of(typed)
-    except wizard.ValidationError:
+    except ValidationError:
         found = None
     assert found == number

@@ -16,7 +16,9 @@ async function pageAt(address, signal) {
 function replace(ids, page) {
   for (const id of ids) {
     const [old, fresh] = [document.getElementById(id), page.getElementById(id)];
-    if (old && fresh) old.replaceWith(document.adoptNode(fresh));
+    if (!old || !fresh) continue;
+    Object.assign(old.dataset, fresh.dataset);
+    old.replaceChildren(...document.adoptNode(fresh).childNodes); // what is live stays, so that changes are read out
   }
 }
 
@@ -24,7 +26,7 @@ function replace(ids, page) {
 
 root.addEventListener("submit", (event) => {
   const button = event.submitter;
-  if (!button || button.formMethod === "get") return;
+  if (!button) return;
   if (root.dataset.sent) {
     event.preventDefault();
     return;
@@ -42,7 +44,7 @@ addEventListener("pageshow", () => {
   }
 });
 
-document.getElementById("connect-trouble")?.focus({ preventScroll: true });
+if (!root.querySelector("[autofocus]")) document.getElementById("connect-trouble")?.focus({ preventScroll: true });
 
 // Prices follow the markup while it is typed.
 
@@ -58,12 +60,11 @@ if (markup) {
     asking = new AbortController();
     const { signal } = asking;
     timer = setTimeout(async () => {
-      const query = new URLSearchParams({ [button.name]: button.value, markup: markup.value });
-      const open = document.querySelector(".connect-nights").open;
+      const query = new URLSearchParams(button.dataset.query);
+      query.set("markup", markup.value);
       try {
         const page = await pageAt(`?${query}`, signal);
-        page.querySelector(".connect-nights").open = open;
-        replace(["connect-preview", "connect-markup-wrong"], page);
+        replace(["connect-figures", "connect-nights", "connect-year", "connect-markup-wrong"], page);
         markup.toggleAttribute("aria-invalid", Boolean(page.querySelector("#connect-markup[aria-invalid]")));
       } catch (error) {
         if (error.name !== "AbortError") button.hidden = false;
