@@ -1,7 +1,7 @@
 # Python to make the virtual environment with: make run PYTHON=python3.12
 PYTHON ?= python3
-# How many processes share the tests: one per core, at least 2, at most 4.
-WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); if [ $$cores -lt 2 ]; then echo 2; elif [ $$cores -gt 4 ]; then echo 4; else echo $$cores; fi)
+# How many processes share the tests: one more than cores, since many tests wait; at least 2, at most 5.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); if [ $$cores -gt 4 ]; then echo 5; else echo $$((cores + 1)); fi)
 # More arguments for pytest: make test ARGS="-k webhook"
 ARGS ?=
 
@@ -28,7 +28,7 @@ run: install ## everything on this machine: storage, sandbox, web, worker, beat;
 	@exec $(PY) manage.py run --end-with-parent
 
 test: install-dev ## the whole suite on embedded servers (ARGS="-k webhook")
-	@exec $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: install-dev ## format, lint, types, layers, migrations, schema, deployment, locks
 	$(PY) -m ruff format --check .

@@ -13,6 +13,8 @@ PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
     "operator": ("accounts.read", "messenger.use", "chats.use"),
 }
 FOREIGN_PREFIX = "CALLCENTRE_"
+HOSTS = "host"
+"""A group beside the roles: its people run their own properties in the back office. The API needs no group for that."""
 
 
 def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
@@ -28,6 +30,10 @@ def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
 def permissions_of(user: AbstractBaseUser | AnonymousUser) -> tuple[Permission, ...]:
     role = role_of(user)
     return PERMISSIONS[role] if role else ()
+
+
+def is_host(user: AbstractBaseUser | AnonymousUser) -> bool:
+    return isinstance(user, User) and user.is_active and any(group.name == HOSTS for group in user.groups.all())
 
 
 def role_named(claim: object) -> Role | None:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueValidator
@@ -507,6 +508,13 @@ class RunSerializer(ModelSerializer):
 QUEUED = inline_serializer("Queued", {"queued": serializers.IntegerField()})
 
 
+class InUse(APIException):
+    """The account cannot go yet."""
+
+    status_code = 409
+    default_code = "account_in_use"
+
+
 class AccountViewSet(viewsets.ModelViewSet[Account]):
     """Accounts at Avito."""
 
@@ -522,7 +530,10 @@ class AccountViewSet(viewsets.ModelViewSet[Account]):
         return super().update(request, *args, **{**kwargs, "partial": True})
 
     def perform_destroy(self, instance: Account) -> None:
-        services.delete(Account.objects.filter(pk=instance.pk))
+        try:
+            services.delete(Account.objects.filter(pk=instance.pk))
+        except services.AccountInUse:
+            raise InUse(_("A connected property uses the account. Disconnect the property first.")) from None
 
     @extend_schema(
         request=None,

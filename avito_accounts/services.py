@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import ProtectedError, QuerySet
 from django.utils import timezone
 
 import avito
@@ -162,8 +162,20 @@ def keys_refused(account: Account) -> bool:
     return account.connection_error_code == KEYS_REFUSED
 
 
+class AccountInUse(Exception):
+    """Something that another app keeps needs the account."""
+
+
 def delete(accounts: QuerySet[Account]) -> None:
-    """Delete accounts; locked first, so that no chat is added to one while it goes."""
+    """Delete accounts, all of them or none. Raises AccountInUse."""
+    try:
+        _delete(accounts)
+    except ProtectedError:
+        raise AccountInUse from None
+
+
+def _delete(accounts: QuerySet[Account]) -> None:
+    """Locked first, so that no chat is added to one while it goes."""
     with transaction.atomic():
         locked = dict(
             Account.objects.select_for_update().filter(pk__in=accounts.values("pk")).values_list("pk", "proxy_id")

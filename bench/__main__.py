@@ -3,7 +3,7 @@
 import sys
 from types import ModuleType
 
-from bench import chats, events, inbox, presence, sync_all, webhook_ack
+from bench import chats, events, inbox, presence, rent, sync_all, webhook_ack
 from config.supervisor import Failed
 
 BENCHMARKS: dict[str, ModuleType] = {
@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "events": events,
     "inbox": inbox,
     "presence": presence,
+    "rent": rent,
     "sync_all": sync_all,
     "webhook_ack": webhook_ack,
 }

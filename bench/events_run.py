@@ -31,7 +31,6 @@ from notifications import events  # noqa: E402
 from notifications.models import Event  # noqa: E402
 
 OPENING_AT_ONCE = 50
-SETTLE_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
 WITHIN_SECONDS = 1.0
 
@@ -96,7 +95,7 @@ def _change(chat: Chat) -> None:
         events.emit("chat.updated", chat.pk)
 
 
-async def compare(sides: dict[str, Crowd], *, listeners: int, rounds: int, count: int) -> None:
+async def compare(sides: dict[str, Crowd], *, listeners: int, rounds: int, count: int, settle: float) -> None:
     chat = await Chat.objects.acreate(avito_id="u2i-bench", name="Пётр")
     user = await sync_to_async(_somebody)()
     header = f"Authorization: Bearer {AccessToken.for_user(user)}"
@@ -106,10 +105,10 @@ async def compare(sides: dict[str, Crowd], *, listeners: int, rounds: int, count
         before, began = crowd.kilobytes(), time.monotonic()
         await crowd.gather(listeners - 1, header)
         opened = time.monotonic() - began
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(settle)
         idle = crowd.cpu_seconds()
-        await asyncio.sleep(SETTLE_SECONDS)
-        idle = (crowd.cpu_seconds() - idle) / SETTLE_SECONDS
+        await asyncio.sleep(settle)
+        idle = (crowd.cpu_seconds() - idle) / settle
         each = (crowd.kilobytes() - before) / (listeners - 1)
         print(f"  {name:<8}  {each:.1f} KB each, {idle:.0%} of a core while nothing happens, opened in {opened:.0f} s")
         _signal(crowd, signal.SIGSTOP)
@@ -119,7 +118,7 @@ async def compare(sides: dict[str, Crowd], *, listeners: int, rounds: int, count
         seconds: dict[str, list[float]] = {}
         for side in rule.order(index):
             _signal(sides[side], signal.SIGCONT)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(settle)
             seconds[side] = [await sides[side].seconds_until_all_hear(chat) for _event in range(count)]
             _signal(sides[side], signal.SIGSTOP)
             # The side that slept meanwhile shall not wake to what was meant for the other.
@@ -172,7 +171,15 @@ def main(options: dict[str, Any]) -> int:
         for web in webs.values():
             web.wait_ready()
         sides = {name: Crowd(web, "/api/v1/events") for name, web in webs.items()}
-        asyncio.run(compare(sides, listeners=options["listeners"], rounds=options["rounds"], count=options["events"]))
+        asyncio.run(
+            compare(
+                sides,
+                listeners=options["listeners"],
+                rounds=options["rounds"],
+                count=options["events"],
+                settle=options["settle"],
+            )
+        )
     finally:
         for web in webs.values():
             if web.pid and web.status() is None:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
 
 import psycopg
+import redis
 
 from bench.load import SIGNATURE_SECRET
 from config import embedded
@@ -89,78 +90,85 @@ class Side:
 
 
 @contextmanager
-def both_sides(processes: int) -> Iterator[dict[str, Side]]:
-    """Our service and the baseline, each with `processes` processes and a database on the same durable server."""
+def storage() -> Iterator[Path]:
+    """The folder of durable storage whose database `avito` has our tables, and nothing else.
+
+    With BENCH_DATA_DIR it is what runs there already, and the tables are copied from its database `template`: so may
+    benchmarks that are short follow one another.
+    """
+    if given := os.environ.get("BENCH_DATA_DIR"):
+        with connect(Path(given), "postgres") as connection:
+            connection.execute("DROP DATABASE IF EXISTS avito WITH (FORCE)")
+            connection.execute("DROP DATABASE IF EXISTS baseline WITH (FORCE)")
+            connection.execute("CREATE DATABASE avito TEMPLATE template")
+        redis.Redis.from_url(embedded.redis_url(Path(given))).flushall()
+        yield Path(given)
+        return
     data_dir = Path(tempfile.mkdtemp(prefix="avito-bench-"))
     children: list[Child] = [embedded.Postgres(data_dir, durable=True), embedded.Valkey(data_dir, durable=True)]
-    connections: list[psycopg.Connection[tuple[str]]] = []
     try:
         for child in children:
             child.start()
         for child in children:
             child.wait_ready()
-        with _connect(data_dir, "postgres") as connection:
-            connection.execute("CREATE DATABASE baseline")
+        run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], _addresses(data_dir))
+        yield data_dir
+    finally:
+        stop_together(children)
+        shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@contextmanager
+def both_sides(processes: int) -> Iterator[dict[str, Side]]:
+    """Our service and the baseline, each with `processes` processes and a database on the same durable server."""
+    webs: dict[str, Web] = {}
+    with storage() as data_dir, ExitStack() as connections:
+        connections.enter_context(closing(connect(data_dir, "postgres"))).execute("CREATE DATABASE baseline")
         ours, baseline = _our_environment(data_dir), _baseline_environment(data_dir)
-        run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], ours)
         run([sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"], baseline)
         webs = {
             # A view that waits for its database is served faster by WSGI's threads than through Django's ASGI handler.
             "baseline": Web("baseline", "bench.baseline.wsgi:application", "wsgi", baseline, processes=processes),
             "ours": Web("ours", "config.asgi:application", "asgi3", ours, processes=processes),
         }
-        for web in webs.values():
-            children.append(web)
-            web.start()
-        for web in webs.values():
-            web.wait_ready()
-        connections += [_connect(data_dir, "baseline"), _connect(data_dir, "avito")]
-        yield {
-            "baseline": Side(webs["baseline"], "/webhook", connections[0], "baseline_message", "avito_id"),
-            "ours": Side(
-                webs["ours"],
-                f"/api/v1/webhooks/avito/{WEBHOOK_KEY}",
-                connections[1],
-                "chats_webhookevent",
-                "convert_from(body, 'UTF8')::jsonb #>> '{payload,value,id}'",
-            ),
-        }
-    finally:
-        for connection in connections:
-            connection.close()
-        stop_together(children[2:])
-        stop_together(children[:2])
-        shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
-        shutil.rmtree(data_dir, ignore_errors=True)
+        try:
+            for web in webs.values():
+                web.start()
+            for web in webs.values():
+                web.wait_ready()
+            yield {
+                "baseline": Side(
+                    webs["baseline"],
+                    "/webhook",
+                    connections.enter_context(closing(connect(data_dir, "baseline"))),
+                    "baseline_message",
+                    "avito_id",
+                ),
+                "ours": Side(
+                    webs["ours"],
+                    f"/api/v1/webhooks/avito/{WEBHOOK_KEY}",
+                    connections.enter_context(closing(connect(data_dir, "avito"))),
+                    "chats_webhookevent",
+                    "convert_from(body, 'UTF8')::jsonb #>> '{payload,value,id}'",
+                ),
+            }
+        finally:
+            stop_together(list(webs.values()))
 
 
 @contextmanager
 def beside_the_sandbox(**more: str) -> Iterator[dict[str, str]]:
     """Durable storage and the sandbox, for a process that has no other Avito. Yields that process's environment."""
-    data_dir = Path(tempfile.mkdtemp(prefix="avito-bench-"))
-    storage: list[Child] = [embedded.Postgres(data_dir, durable=True), embedded.Valkey(data_dir, durable=True)]
-    env = environment(
-        AVITO_DATA_DIR=str(data_dir),
-        DATABASE_URL=embedded.database_url(data_dir),
-        REDIS_URL=embedded.redis_url(data_dir),
-        DJANGO_SETTINGS_MODULE="config.settings",
-        AVITO_RATE_LIMIT_PER_MINUTE="1000000",
-        **more,
-    )
-    sandbox = Sandbox(env)
-    try:
-        for child in (*storage, sandbox):
-            child.start()
-        for child in (*storage, sandbox):
-            child.wait_ready()
-        env["AVITO_API_BASE_URL"] = f"http://127.0.0.1:{sandbox.port}"
-        run([sys.executable, "manage.py", "migrate", "--no-input", "--verbosity", "0"], env)
-        yield env
-    finally:
-        stop_together([sandbox])
-        stop_together(storage)
-        shutil.rmtree(embedded.socket_dir(data_dir), ignore_errors=True)
-        shutil.rmtree(data_dir, ignore_errors=True)
+    with storage() as data_dir:
+        env = {**_addresses(data_dir), "AVITO_RATE_LIMIT_PER_MINUTE": "1000000", **more}
+        sandbox = Sandbox(env)
+        try:
+            sandbox.start()
+            sandbox.wait_ready()
+            yield {**env, "AVITO_API_BASE_URL": f"http://127.0.0.1:{sandbox.port}"}
+        finally:
+            stop_together([sandbox])
 
 
 def measure(module: str, options: Mapping[str, object], env: dict[str, str]) -> int:
@@ -173,21 +181,27 @@ def measure(module: str, options: Mapping[str, object], env: dict[str, str]) -> 
     return result.returncode
 
 
-def _our_environment(data_dir: Path) -> dict[str, str]:
-    """A production, with a key in the address and the signature enforced."""
+def _addresses(data_dir: Path) -> dict[str, str]:
     return environment(
         AVITO_DATA_DIR=str(data_dir),
         DATABASE_URL=embedded.database_url(data_dir),
         REDIS_URL=embedded.redis_url(data_dir),
-        ENVIRONMENT="production",
-        PUBLIC_URL="https://avito.example",
-        SECRET_KEY=secrets.token_hex(48),
-        JWT_SECRET=secrets.token_hex(48),
-        FIELD_ENCRYPTION_KEYS=secrets.token_hex(48),
-        AVITO_WEBHOOK_KEYS=WEBHOOK_KEY,
-        AVITO_WEBHOOK_SIGNATURE="enforce",
-        AVITO_WEBHOOK_SIGNATURE_SECRET=SIGNATURE_SECRET,
+        DJANGO_SETTINGS_MODULE="config.settings",
     )
+
+
+def _our_environment(data_dir: Path) -> dict[str, str]:
+    """A production, with a key in the address and the signature enforced."""
+    return _addresses(data_dir) | {
+        "ENVIRONMENT": "production",
+        "PUBLIC_URL": "https://avito.example",
+        "SECRET_KEY": secrets.token_hex(48),
+        "JWT_SECRET": secrets.token_hex(48),
+        "FIELD_ENCRYPTION_KEYS": secrets.token_hex(48),
+        "AVITO_WEBHOOK_KEYS": WEBHOOK_KEY,
+        "AVITO_WEBHOOK_SIGNATURE": "enforce",
+        "AVITO_WEBHOOK_SIGNATURE_SECRET": SIGNATURE_SECRET,
+    }
 
 
 def _baseline_environment(data_dir: Path) -> dict[str, str]:
@@ -201,7 +215,7 @@ def environment(**values: str) -> dict[str, str]:
     return {**{name: os.environ[name] for name in kept if name in os.environ}, **values}
 
 
-def _connect(data_dir: Path, database: str) -> psycopg.Connection[tuple[str]]:
+def connect(data_dir: Path, database: str) -> psycopg.Connection[tuple[str]]:
     return psycopg.connect(
         host=str(embedded.socket_dir(data_dir)), port=5432, user="app", dbname=database, autocommit=True
     )

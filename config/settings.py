@@ -427,6 +427,14 @@ def _page(
     }
 
 
+def _rent(title: Any, icon: str, model: str, allowed: str = "may_enter") -> dict[str, Any]:
+    """An entry of short-term rent: for hosts and the staff in charge."""
+    return {
+        **_page(title, icon, f"integrations_str_{model}", ""),
+        "permission": f"integrations_str.admin.{allowed}",
+    }
+
+
 def _news() -> list[dict[str, Any]]:
     """The entry of the news, with a badge and without: one of the two shows, as Unfold draws a badge around nothing."""
     entry = {
@@ -445,6 +453,7 @@ UNFOLD = {
     "SITE_HEADER": "avito-service",
     "SITE_SYMBOL": "storefront",
     "SHOW_LANGUAGES": True,
+    "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
         "navigation": [
@@ -459,6 +468,17 @@ UNFOLD = {
                     _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),
                     _page(_("Bulk operations"), "playlist_add_check", "avito_accounts_run", "accounts.read"),
+                ],
+            },
+            {
+                "title": _("Short-term rent"),
+                "separator": True,
+                "items": [
+                    _rent(_("Properties"), "home_work", "property"),
+                    _rent(_("Bookings"), "hotel", "booking"),
+                    _rent(_("Conflicts"), "event_busy", "conflict"),
+                    _rent(_("Connections"), "sync", "integration"),
+                    _rent(_("Sync queue"), "low_priority", "synctask", allowed="sees_all"),
                 ],
             },
             {

@@ -54,6 +54,10 @@ class Refused(APIException):
 
 TAKEN = gettext_lazy("Another booking holds one of these nights.")
 ITEM_TAKEN = gettext_lazy("This ID is already in use.")
+MIN_STAY_ABOVE_BASE = gettext_lazy(
+    "Avito takes up to 30 nights for single dates, but only up to 7 for the listing as a whole:"
+    " beyond the year that is sent, its own minimum counts."
+)
 
 
 class PropertyIdField(serializers.PrimaryKeyRelatedField[Property]):
@@ -164,11 +168,7 @@ class PropertySerializer(ModelSerializer):
     def get_warnings(self, property: Property) -> list[dict[str, str]]:
         if not property.is_min_stay_above_base:
             return []
-        detail = _(
-            "Avito takes up to 30 nights for single dates, but only up to 7 for the listing as a whole:"
-            " beyond the year that is sent, its own minimum counts."
-        )
-        return [{"code": "min_stay_above_base", "detail": detail}]
+        return [{"code": "min_stay_above_base", "detail": str(MIN_STAY_ABOVE_BASE)}]
 
 
 class DateRangeQuery(Serializer):

@@ -6,7 +6,7 @@ constraint on nights holds even without that.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -15,10 +15,12 @@ from django.utils import timezone
 
 from integrations_str import news, queue
 from integrations_str.calendar import Claim, overlaps
-from integrations_str.models import Booking, BookingRevision, Conflict, Property
+from integrations_str.models import Booking, BookingRevision, Conflict, Integration, Property, QuarantinedBooking
 from notifications import events
 
 CONTACTS = ("guest_name", "guest_phone", "guest_email")
+UNSEEN_POLLS = 3
+"""So many answers without a booking, and its owner is told; an unpaid one has run out by then."""
 KEPT_IN_REVISIONS = ("check_in", "check_out", "status", "raw_status", "guests", "total_price")
 RECENT = timedelta(days=2)
 """Nights that are over by so much, in any time zone, are history: nobody's claim on them is looked at again."""
@@ -29,7 +31,10 @@ class DatesTaken(Exception):
 
 
 class NotYours(Exception):
-    """A booking of Avito's is changed at Avito: here only notes about the guest may be."""
+    """A booking of Avito's is changed at Avito: here only notes about the guest may be.
+
+    One that Avito no longer shows, or of an item that was taken off, is its owner's to cancel: nobody else can.
+    """
 
 
 def lock(property_id: int) -> Property:
@@ -52,16 +57,18 @@ def book(property: Property, **fields: Any) -> Booking:
 
 
 def change(booking: Booking, **fields: Any) -> Booking:
-    """Change a booking that was written down by hand; of Avito's, the guest alone. Raises DatesTaken, NotYours."""
+    """Change a booking that was written down by hand; of Avito's, see NotYours. Raises DatesTaken, NotYours."""
     with transaction.atomic():
         property = lock(booking.property_id)
         booking = Booking.objects.select_for_update().get(pk=booking.pk)
-        if booking.source == Booking.Source.AVITO and not set(fields) <= set(CONTACTS):
+        may_cancel = fields.keys() == {"status"} and _is_out_of_sight(booking)
+        if not is_manual(booking) and not fields.keys() <= set(CONTACTS) and not may_cancel:
             raise NotYours
         before = facts(booking)
         for name, value in fields.items():
             setattr(booking, name, value)
-        booking.holds = booking.status != Booking.Status.CANCELLED if is_manual(booking) else booking.holds
+        if booking.status == Booking.Status.CANCELLED:
+            booking.holds = False
         booking.save()
         after = facts(booking)
         is_cancelled = booking.status == Booking.Status.CANCELLED
@@ -77,10 +84,16 @@ def change(booking: Booking, **fields: Any) -> Booking:
 
 
 def cancel(booking: Booking) -> Booking:
-    """The nights are free again. Once cancelled it stays so; Avito's are cancelled at Avito (NotYours)."""
+    """The nights are free again. Once cancelled by hand it stays so; raises NotYours."""
     if booking.status == Booking.Status.CANCELLED:
         return booking
     return change(booking, status=Booking.Status.CANCELLED)
+
+
+def _is_out_of_sight(booking: Booking) -> bool:
+    """Would no reading of Avito's answers ever say that it was cancelled?"""
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
+    return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 
 def is_manual(booking: Booking) -> bool:
@@ -122,7 +135,7 @@ def _hold_or_raise(booking: Booking) -> None:
         raise DatesTaken from None
 
 
-def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> None:
+def settle(property: Property, *, told: Collection[int] = (), closes: bool, by_person: bool = True) -> None:
     """Inside a transaction that holds the property, after any change of its bookings: nights, conflicts, the queue.
 
     Nights that became free go to whoever claims them, the paid before the unpaid, the earlier before the later.
@@ -136,7 +149,7 @@ def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> N
             {"property": property.pk, "since": since},
         )
     _settle_conflicts(property, since, told)
-    queue.touch(property.pk, closes=closes)
+    queue.touch(property.pk, closes=closes, by_person=by_person)
 
 
 def _settle_conflicts(property: Property, since: date, told: Collection[int]) -> None:
@@ -175,7 +188,8 @@ def set_whether_pending_hold(property: Property, *, holds: bool) -> None:
 
 
 def erase_contacts(*, before: date) -> int:
-    """Forget the guests of stays that ended before this day; how many."""
+    """Forget the guests of stays that ended before this day, and rows that nobody could use; how many stays."""
+    QuarantinedBooking.objects.filter(seen_at__lt=datetime.combine(before, time.min, UTC)).delete()
     old: Iterable[Booking] = Booking.objects.filter(check_out__lt=before, contacts_erased_at=None)
     count = 0
     for booking in old:

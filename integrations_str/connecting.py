@@ -179,15 +179,16 @@ def change(integration: Integration, **fields: Any) -> Integration:
     if not changed:
         return integration
     with transaction.atomic():
+        bookings.lock(integration.property_id)
+        if changed.get("is_active"):
+            queue.due_now(integration)
+        else:
+            queue.touch(integration.property_id)
         for name, value in changed.items():
             setattr(integration, name, value)
         Integration.objects.filter(pk=integration.pk).update(**changed)
         if "holds_pending" in changed:
             bookings.set_whether_pending_hold(integration.property, holds=integration.holds_pending)
-        if changed.get("is_active"):
-            queue.due_now(integration)
-        else:
-            queue.touch(integration.property_id)
         events.emit("integration.updated", integration.pk, user=integration.property.owner_id)
     return integration
 

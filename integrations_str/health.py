@@ -39,8 +39,9 @@ def health_of(integration: Integration, *, now: datetime | None = None) -> Healt
         return Health("off")
     if not is_usable(integration):
         return Health("needs_reconnect", "token_expired", is_told=True)
-    if task.pull_error_code in ITEM_ERRORS:
-        return Health("item_unavailable", task.pull_error_code, task.pull_error_detail, is_told=True)
+    for code, text in (task.pull_error_code, task.pull_error_detail), (task.push_error_code, task.push_error_detail):
+        if code in ITEM_ERRORS:
+            return Health("item_unavailable", code, text, is_told=True)
     if task.is_closing and task.dirty_since and now - task.dirty_since > CLOSING_LATE:
         return Health("error", "closing_late", is_told=True)
     if task.dead_at:

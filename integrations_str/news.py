@@ -46,7 +46,7 @@ register(
     "booking_unseen",
     title=_("Avito no longer shows a booking: %(property)s"),
     detail=_(
-        "%(check_in)s – %(check_out)s. It is kept and its nights stay closed. Ask the guest, or cancel it at Avito."
+        "%(check_in)s – %(check_out)s. It is kept and its nights stay closed. Ask the guest; if it is off, cancel it."
     ),
 )
 register(

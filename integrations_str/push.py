@@ -16,7 +16,7 @@ from avito_accounts import limits
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable, code_of, text_of
 from integrations_str import calendar, log, queue
-from integrations_str.calendar import Day
+from integrations_str.calendar import Changes, Day
 from integrations_str.models import ITEM_ERRORS, ChannelDay, Conflict, Exchange, Integration
 from integrations_str.queue import Claim
 from integrations_str.state import State, state_of
@@ -70,12 +70,20 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
             last_push_at=now if sending.calls else integration.last_push_at,
             first_pushed_at=integration.first_pushed_at or now,
         )
-    if sending.refused:  # what was not complained of goes out with the next call
+    changes, more = sending.state.changes, sending.leaves_prices
+    if sending.refused or changes.left:  # what was not complained of goes out with the next call
         changes = state_of(integration).changes
         more = bool(changes.prices or changes.opens)
-        queue.push_refused(claim, "avito_rejected", sending.refused, left_days=len(changes.left), more=more)
+    if text := sending.refused or _refusal(integration, changes):
+        queue.push_refused(claim, "avito_rejected", text, left_days=len(changes.left), more=more)
     else:
-        queue.pushed(claim, left_days=len(sending.state.changes.left), more=sending.leaves_prices)
+        queue.pushed(claim, left_days=len(changes.left), more=more)
+
+
+def _refusal(integration: Integration, changes: Changes) -> str:
+    """Why Avito has rejected nights that wait for their owner still; empty when there are none."""
+    days = ChannelDay.objects.filter(integration=integration, date__in=changes.refused).exclude(refusal="")
+    return days.values_list("refusal", flat=True).first() or ("—" if changes.refused else "")
 
 
 def failed(claim: Claim, error: Exception) -> None:
@@ -87,7 +95,7 @@ def failed(claim: Claim, error: Exception) -> None:
         case avito.Unauthorized() | AccountUnusable():
             queue.account_failed(claim, code, text, again_in=ACCOUNT_AGAIN_SECONDS)
         case _ if code in ITEM_ERRORS:
-            queue.pull_failed(claim, code, text)
+            queue.item_refused(claim, code, text)
         case _:
             queue.push_failed(claim, code, text)
 
@@ -161,7 +169,9 @@ class _Sending:
         )
 
     def opens(self) -> None:
-        days = self.state.changes.opens
+        # All that differ, since the call says them all: it may also settle what Avito has refused before.
+        acked = self.state.acked
+        days = [day for day in self.state.days if acked.get(day.date, calendar.UNKNOWN).is_open is not day.is_open]
         # Every day stands here with the reason that closes it, so a year without a free night is one that is meant.
         closes_all = not any(day.is_open for day in self.state.days)
         intervals = calendar.free_intervals(self.state.days, closes_all=closes_all)

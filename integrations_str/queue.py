@@ -41,12 +41,13 @@ _USABLE = """
 _PUSH_DUE = "coalesce(push_at <= clock.now AND dead_at IS NULL AND pull_error_code <> ALL(%(item_errors)s), false)"
 _DUE = f"least(CASE WHEN {_PUSH_DUE} THEN push_at END, pull_at)"
 
-# Turns first, as rows are locked then: each owner's first row comes before anybody's second.
+# An owner's prices wait while a night of theirs is to close, also one that another worker has in hand. Turns come
+# before any row is locked: each owner's first row comes before anybody's second.
 CLAIM = f"""
-WITH ready AS (
-    SELECT task.id, property.owner_id, clock.now, is_closing AND {_PUSH_DUE} AS first, {_DUE} AS due,
-           row_number() OVER (PARTITION BY property.owner_id, is_closing AND {_PUSH_DUE} ORDER BY {_DUE}) AS turn,
-           {_PUSH_DUE} AS pushes, pull_at <= clock.now AS pulls
+WITH due AS (
+    SELECT task.id, property.owner_id, clock.now, claimed_until, deaths, {_DUE} AS due,
+           is_closing AND {_PUSH_DUE} AS first, {_PUSH_DUE} AS pushes, pull_at <= clock.now AS pulls,
+           bool_or(is_closing AND {_PUSH_DUE}) OVER (PARTITION BY property.owner_id) AS owner_closes
     FROM integrations_str_synctask task
     CROSS JOIN (SELECT coalesce(%(now)s, clock_timestamp()) AS now) clock
     JOIN integrations_str_integration integration ON integration.id = task.integration_id
@@ -54,9 +55,13 @@ WITH ready AS (
     JOIN avito_accounts_account account ON account.id = integration.account_id
     LEFT JOIN avito_accounts_authorization authorization_row ON authorization_row.account_id = account.id
     WHERE (pull_at <= clock.now OR {_PUSH_DUE})
-      AND (claimed_until IS NULL OR claimed_until < clock.now)
-      AND (NOT %(closings_only)s OR (is_closing AND {_PUSH_DUE}))
       AND integration.disconnected_at IS NULL AND integration.is_active AND {_USABLE}
+), ready AS (
+    SELECT id, owner_id, now, first, due, pushes AND (first OR NOT owner_closes) AS pushes, pulls,
+           row_number() OVER (PARTITION BY owner_id, first ORDER BY due) AS turn
+    FROM due
+    WHERE (claimed_until IS NULL OR claimed_until < now) AND (claimed_until IS NOT NULL AND deaths > 0) = %(suspects)s
+      AND (first OR pulls OR NOT owner_closes) AND (first OR NOT %(closings_only)s)
     ORDER BY first DESC, turn, due
     LIMIT %(count)s
 ), mine AS (
@@ -123,12 +128,18 @@ class Claim:
         self.row.update(claimed_until=None)
 
 
-def claim(count: int, *, closings_only: bool = False, now: datetime | None = None) -> list[Claim]:
-    """Take up to `count` rows that are due. `now`: for tests."""
+def claim(
+    count: int, *, closings_only: bool = False, suspects: bool = False, now: datetime | None = None
+) -> list[Claim]:
+    """Take up to `count` rows that are due. `suspects`: those in whose hands several workers have died, and no others.
+
+    `now`: for tests.
+    """
     here = time.monotonic()
     asked = {
         "count": count,
         "closings_only": closings_only,
+        "suspects": suspects,
         "now": now,
         "lease": LEASE_SECONDS,
         "item_errors": list(ITEM_ERRORS),
@@ -166,7 +177,8 @@ SET wanted = wanted + 1,
     edited_at = CASE WHEN %(by_person)s THEN clock.now ELSE edited_at END,
     push_at = CASE
         WHEN %(closes)s THEN clock.now
-        WHEN push_at IS NOT NULL AND (is_closing OR (push_failures > 0 AND dead_at IS NULL)) THEN push_at
+        WHEN push_at IS NOT NULL AND (is_closing OR push_error_code = ANY(%(item_errors)s)
+                                      OR (push_failures > 0 AND dead_at IS NULL)) THEN push_at
         ELSE least(clock.now + make_interval(secs => %(quiet)s),
                    coalesce(dirty_since, clock.now) + make_interval(secs => %(most)s)) END,
     push_failures = CASE WHEN dead_at IS NULL THEN push_failures ELSE 0 END,
@@ -189,6 +201,7 @@ def touch(*property_ids: int, closes: bool = False, by_person: bool = True) -> N
     asked: dict[str, Any] = {
         "closes": closes,
         "by_person": by_person,
+        "item_errors": list(ITEM_ERRORS),
         "quiet": QUIET_SECONDS,
         "most": QUIET_SECONDS_MAX,
         "properties": list(property_ids),
@@ -270,6 +283,14 @@ def push_failed(claim: Claim, code: str, detail: str) -> bool:
     """, failures=min(failures, 30_000), code=code, detail=detail, is_closing=claim.is_closing, wait=wait,
         is_dead=is_dead)  # fmt: skip
     return is_dead
+
+
+def item_refused(claim: Claim, code: str, detail: str) -> None:
+    """The item takes no writes: tried again once an hour, and when a person says so. Bookings are read as ever."""
+    _write(claim, """
+        push_error_code = %(code)s, push_error_detail = %(detail)s,
+        push_at = clock_timestamp() + make_interval(secs => %(wait)s)
+    """, wait=ITEM_AGAIN_SECONDS * (0.9 + 0.2 * random.random()), code=code, detail=detail)  # fmt: skip  # noqa: S311
 
 
 def pulled(claim: Claim, *, next_in: float) -> None:

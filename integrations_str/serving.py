@@ -10,6 +10,7 @@ from functools import cache
 
 import structlog
 from django.db import connection, connections
+from django.db.models import Exists, OuterRef
 
 import doorbell
 from integrations_str import pull as reading
@@ -46,13 +47,17 @@ def serve() -> None:
 def _serve() -> None:
     at_work: set[Future[None]] = set()
     while not doorbell.stopping.is_set() or at_work:
+        # Asked before the claim, so that what falls due in between is claimed.
+        soon = None if at_work else queue.next_push_in()
         claimed = [] if doorbell.stopping.is_set() else _claim(HANDS + HANDS_FOR_CLOSINGS - len(at_work))
         at_work |= {_hands().submit(_served, one) for one in claimed}
         connection.close()  # while Avito is waited for
         if at_work:
             _done, at_work = wait(at_work, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             continue
-        soon = queue.next_push_in()
+        if suspect := queue.claim(1, suspects=True):  # alone, so that it takes nobody with it
+            _served(suspect[0])
+            continue
         if soon is None or soon > queue.QUIET_SECONDS:
             return
         connection.close()
@@ -71,8 +76,9 @@ def _claim(free: int) -> list[Claim]:
 def _served(claim: Claim) -> None:
     try:
         serve_one(claim)
-    except queue.Lost:
+    except queue.Lost:  # or paused meanwhile: then the row is still ours
         log.warning("str_claim_lost", integration_id=claim.integration_id)
+        claim.let_go()
     except Exception:
         log.exception("str_failed", integration_id=claim.integration_id)
         _broke(claim)
@@ -92,21 +98,23 @@ def serve_one(claim: Claim) -> None:
         is_read = integration.last_pull_at is not None
         if claim.is_closing and is_read:
             push.push(integration, claim)
+        is_to_send = claim.pushes and not claim.is_closing
         if claim.pulls or not is_read:
             reading.pull(integration, claim)
-            integration = load(claim) or integration
-        if claim.pushes and not claim.is_closing and integration.last_pull_at is not None:
+            if is_to_send:
+                integration = load(claim) or integration
+        if is_to_send and integration.last_pull_at is not None:
             push.push(integration, claim)
     claim.let_go()
 
 
 def load(claim: Claim) -> Integration | None:
     """The connection, as its owner's own: with a property of theirs, and an account that they may use; else None."""
-    mine = Integration.objects.connected().filter(pk=claim.integration_id, property__owner=claim.owner_id)
-    integration = mine.select_related("property__owner", "account__authorization", "account__proxy").first()
-    if integration is None or not Access.objects.filter(user=claim.owner_id, account=integration.account_id).exists():
-        return None
-    return integration
+    access = Access.objects.filter(user=claim.owner_id, account=OuterRef("account"))
+    mine = Integration.objects.connected().filter(
+        Exists(access), pk=claim.integration_id, property__owner=claim.owner_id
+    )
+    return mine.select_related("property__owner", "account__authorization", "account__proxy").first()
 
 
 def _broke(claim: Claim) -> None:

@@ -10,13 +10,23 @@ import requests
 import uvicorn
 from django.conf import LazySettings
 from django.contrib.auth.models import User
+from django.test import TransactionTestCase, override_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from avito_accounts import limits
 from avito_accounts.models import Account
 from sandbox.server import running
+from tests.emptying import empty_tables
 from tests.factories import authorize, make_account, make_user
 from tests.sandbox.driver import ALL_SCOPES, ANNA, Sandbox
+
+SLOW = ("tests/config/test_run.py", "tests/e2e/", "tests/bench/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
 
 
 class Api:
@@ -48,6 +58,17 @@ class Api:
 
     def delete(self, path: str) -> requests.Response:
         return self.call("DELETE", path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick() -> Iterator[None]:
+    """What takes long by design, or for the sake of other projects, is done in a shorter way."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        override_settings(PASSWORD_HASHERS=["tests.factories.QuickHasher"]),
+    ):
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _case: empty_tables())
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +115,6 @@ def product(_product_address: str, avito_sandbox: Sandbox, transactional_db: Non
     settings.AVITO_OAUTH_REDIRECT_URI = f"{_product_address}/api/v1/auth/avito/callback"
     settings.AVITO_OAUTH_CLIENT_ID = "sandbox-client"
     settings.AVITO_OAUTH_CLIENT_SECRET = "sandbox-secret"
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # slow by design otherwise
     return _product_address
 
 

@@ -4,11 +4,12 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
 import avito
-from api.roles import PERMISSIONS, Role, set_role
+from api.roles import HOSTS, PERMISSIONS, Role, set_role
 from avito_accounts import jobs, tasks, tokens
 from avito_accounts.models import Account, Authorization, Job, Proxy
 from chats.models import Chat, Message
@@ -17,9 +18,15 @@ _numbers = itertools.count(1)
 PASSWORD = "correct horse battery staple"
 
 
+class QuickHasher(PBKDF2PasswordHasher):
+    """What Django and its other processes recognise, without being slow by design."""
+
+    iterations = 1
+
+
 def make_user(name: str, role: Role | None = None, **fields: Any) -> User:
-    for group in PERMISSIONS:  # a test that truncates the tables takes them away
-        Group.objects.get_or_create(name=group)
+    # Emptied tables have no roles either.
+    Group.objects.bulk_create([Group(name=name) for name in (*PERMISSIONS, HOSTS)], ignore_conflicts=True)
     user = User.objects.create_user(username=name, password=PASSWORD, **fields)
     set_role(user, role)
     return user

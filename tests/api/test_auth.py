@@ -353,7 +353,6 @@ def try_password(api: Api, name: str, password: str = "wrong", **headers: str) -
     return api.post("/api/v1/auth/token", {"username": name, "password": password}, headers=headers)
 
 
-@pytest.mark.usefixtures("_quick_hashing")
 def test_ten_wrong_tries_lock_the_name_for_this_address(nobody: Api) -> None:
     make_user("owner", "admin")
     make_user("colleague", "operator")
@@ -365,7 +364,6 @@ def test_ten_wrong_tries_lock_the_name_for_this_address(nobody: Api) -> None:
     assert try_password(nobody, "colleague", PASSWORD).status_code == 200
 
 
-@pytest.mark.usefixtures("_quick_hashing")
 def test_success_forgets_the_wrong_tries(nobody: Api) -> None:
     make_user("owner", "admin")
     for _round in range(2):
@@ -374,7 +372,6 @@ def test_success_forgets_the_wrong_tries(nobody: Api) -> None:
         assert try_password(nobody, "owner", PASSWORD).status_code == 200
 
 
-@pytest.mark.usefixtures("_quick_hashing")
 def test_unknown_name_and_wrong_password_are_told_apart_by_nobody(nobody: Api) -> None:
     make_user("owner", "admin")
     make_user("blocked", is_active=False)
@@ -389,8 +386,3 @@ def test_unknown_name_and_wrong_password_are_told_apart_by_nobody(nobody: Api) -
 
 def test_name_too_long_for_anybody_is_refused(nobody: Api) -> None:
     assert_error(try_password(nobody, "x" * 151), 400, "max_length", "username")
-
-
-@pytest.fixture
-def _quick_hashing(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

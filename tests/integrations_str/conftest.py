@@ -1,19 +1,36 @@
 """A host with a property, an item at the sandbox, and a worker that does what is due."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
+from avito.rent import YEAR_DAYS
 from avito_accounts.models import Account
-from integrations_str import queue, tasks
-from integrations_str.models import Access, Integration, Property, SyncTask
+from config.settings import BASE_DIR
+from integrations_str import calendar, queue, tasks
+from integrations_str.models import Access, ChannelDay, Integration, Property, SyncTask
+from tests.avito_accounts.test_tokens import product_environment
 from tests.conftest import Api
 from tests.factories import make_user
-from tests.sandbox.driver import Sandbox
+from tests.sandbox.driver import RentCall, Sandbox
+
+DIALECT = os.environ.get("STR_DIALECT", "")
+"""`guide` or `official`: this folder's tests run in that one alone."""
+in_both_dialects = pytest.mark.parametrize(
+    "dialect", [DIALECT] if DIALECT else ["official", "guide"], indirect=True, ids=str
+)
+"""For tests of what is sent. The guide's dialect has no call for the base price."""
 
 
 @dataclass
@@ -89,13 +106,31 @@ class Home:
 
     def read_now(self) -> None:
         """The next reading of bookings comes at once."""
-        SyncTask.objects.filter(integration__property=self.id).update(pull_at=timezone.now())
+        self.tasks.update(pull_at=Now())
         work()
+
+    @property
+    def tasks(self) -> QuerySet[SyncTask]:
+        """The queue's row."""
+        return SyncTask.objects.filter(integration__property=self.id)
+
+    def push_again(self) -> None:
+        """What waits to be sent, or to be sent again, has waited long enough."""
+        self.tasks.filter(push_at__isnull=False).update(push_at=Now())
+        work()
+
+    def calls(self, kind: str) -> list[RentCall]:
+        return self.avito.rent_calls(self.item, kind)
+
+    def news(self) -> list[str]:
+        """The kinds of what its owner was told, in order."""
+        rows = self.api.get("/api/v1/notifications").json()["results"]
+        return [row["kind"] for row in reversed(rows)]
 
 
 def assert_agrees(home: Home) -> None:
     """Avito's calendar is, day by day, what the host's says."""
-    theirs = home.avito.calendar(home.item)
+    theirs = home.avito.calendar(home.item, start=home.today)
     ours = home.calendar()
     differences = {
         day: (wanted, theirs[day])
@@ -115,6 +150,13 @@ def work() -> None:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes wait for more changes, but not for long."""
     monkeypatch.setattr(queue, "QUIET_SECONDS", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def dialect(request: pytest.FixtureRequest, settings: LazySettings) -> str:
+    """In whose paths Avito is asked."""
+    settings.AVITO_STR_DIALECT = getattr(request, "param", DIALECT or "official")
+    return settings.AVITO_STR_DIALECT
 
 
 @pytest.fixture
@@ -139,3 +181,56 @@ def make_home(product: str, avito: Sandbox, account: Account, owner: User, **fie
 
 def integration_of(home: Home) -> Integration:
     return Integration.objects.connected().get(property=home.id)
+
+
+def first_writes() -> list[str]:
+    """The kinds of the calls that tell Avito everything, sorted."""
+    return ["base", "intervals", "prices"] if settings.AVITO_STR_DIALECT == "official" else ["intervals", "prices"]
+
+
+def make_connected(
+    product: str, avito: Sandbox, account: Account, owner: User, count: int, *, days: int = YEAR_DAYS
+) -> list[Home]:
+    """So many homes of an owner of which Avito knows everything, or only some days, without a call."""
+    Access.objects.get_or_create(account=account, user=owner)
+    api, now = Api(product, owner), timezone.now()
+    properties = Property.objects.bulk_create(
+        Property(owner=owner, name=f"Квартира {number}", base_price=2000) for number in range(count)
+    )
+    homes = [
+        Home(api, avito, account, one.pk, item)
+        for one, item in zip(properties, avito.make_rent_items(count, price=2300), strict=True)
+    ]
+    connections = Integration.objects.bulk_create(
+        Integration(
+            property=one,
+            account=account,
+            item_id=home.item,
+            horizon_from=one.today(),
+            base_price=2300,
+            base_min_stay=1,
+            first_pushed_at=now,
+            last_pull_at=now,
+        )
+        for home, one in zip(homes, properties, strict=True)
+    )
+    SyncTask.objects.bulk_create(SyncTask(integration=one, pull_at=now + dt.timedelta(hours=1)) for one in connections)
+    price = calendar.channel_price(2000, Decimal(15))
+    known = list(calendar.span(homes[0].today, homes[0].day(days)))
+    ChannelDay.objects.bulk_create(
+        ChannelDay(integration=one, date=day, price=price, min_stay=1, is_open=True)
+        for one in connections
+        for day in known
+    )
+    return homes
+
+
+def start_worker(avito: Sandbox, code: str) -> subprocess.Popen[str]:
+    """A worker in a process of its own, that can be killed; `code` runs in the product once it is set up."""
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import django\ndjango.setup()\n{code}"],
+        env={**product_environment(avito), "AVITO_STR_DIALECT": settings.AVITO_STR_DIALECT},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=BASE_DIR,
+    )
