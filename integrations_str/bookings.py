@@ -61,7 +61,7 @@ def change(booking: Booking, **fields: Any) -> Booking:
     with transaction.atomic():
         property = lock(booking.property_id)
         booking = Booking.objects.select_for_update().get(pk=booking.pk)
-        may_cancel = fields.keys() == {"status"} and _is_out_of_sight(booking)
+        may_cancel = fields.keys() == {"status"} and is_out_of_sight(booking)
         if not is_manual(booking) and not fields.keys() <= set(CONTACTS) and not may_cancel:
             raise NotYours
         before = facts(booking)
@@ -90,7 +90,7 @@ def cancel(booking: Booking) -> Booking:
     return change(booking, status=Booking.Status.CANCELLED)
 
 
-def _is_out_of_sight(booking: Booking) -> bool:
+def is_out_of_sight(booking: Booking) -> bool:
     """Would no reading of Avito's answers ever say that it was cancelled?"""
     connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
     return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()

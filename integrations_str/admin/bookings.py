@@ -25,8 +25,9 @@ from integrations_str import bookings
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem, PropertyFilter
 from integrations_str.api import TAKEN
+from integrations_str.bookings import UNSEEN_POLLS
 from integrations_str.models import NIGHTS_MAX, Booking, Conflict, Night, Property
-from integrations_str.pull import STATUSES, UNSEEN_POLLS
+from integrations_str.pull import STATUSES
 
 TODAY = common.today_at(F("property__timezone"))
 IS_OVER = Q(check_out__lte=TODAY)
@@ -277,7 +278,8 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         booking = self.get_object(request, str(object_id))
-        is_ours = booking is not None and bookings.is_manual(booking) and booking.status != Booking.Status.CANCELLED
+        is_there = booking is not None and booking.status != Booking.Status.CANCELLED
+        is_ours = is_there and (bookings.is_manual(booking) or bookings.is_out_of_sight(booking))
         buttons: list[UnfoldAction] = super().get_actions_detail(request, object_id)
         return buttons if is_ours else []
 
@@ -325,7 +327,7 @@ def overview(booking: Any) -> dict[str, Any]:
         told = {"nights": common.stay(conflict.start, conflict.end)}
         found.append(Problem(text % told, href, _("What to do")))
     if booking.status != Booking.Status.CANCELLED and booking.unseen_polls >= UNSEEN_POLLS:
-        text = _("Avito no longer shows this booking. Its nights stay closed. Ask the guest, or cancel it at Avito.")
+        text = _("Avito no longer shows this booking. Its nights stay closed. Ask the guest; if it is off, cancel it.")
         found.append(Problem(text))
     elif is_strange(booking):
         text = _("Avito says “%(status)s”, which is not known here. Its nights stay closed; look at Avito.")
