@@ -61,8 +61,8 @@ def change(booking: Booking, **fields: Any) -> Booking:
     with transaction.atomic():
         property = lock(booking.property_id)
         booking = Booking.objects.select_for_update().get(pk=booking.pk)
-        may_cancel = fields.keys() == {"status"} and is_out_of_sight(booking)
-        if not is_manual(booking) and not fields.keys() <= set(CONTACTS) and not may_cancel:
+        cancels = fields.keys() == {"status"} and may_cancel(booking)
+        if not (is_manual(booking) or cancels or fields.keys() <= set(CONTACTS)):
             raise NotYours
         before = facts(booking)
         for name, value in fields.items():
@@ -90,9 +90,11 @@ def cancel(booking: Booking) -> Booking:
     return change(booking, status=Booking.Status.CANCELLED)
 
 
-def is_out_of_sight(booking: Booking) -> bool:
-    """Would no reading of Avito's answers ever say that it was cancelled?"""
-    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id)
+def may_cancel(booking: Booking) -> bool:
+    """Is it cancelled here: made by hand, or such that no answer of Avito's would ever say that it is?"""
+    if is_manual(booking):
+        return True
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id or 0)
     return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 

@@ -89,7 +89,8 @@ def _served(claim: Claim) -> None:
 def serve_one(claim: Claim) -> None:
     """Do what is due for one connection: nights to close first, else the bookings before anything is sent."""
     integration = load(claim)
-    if integration is None:
+    if integration is None:  # or gone, and its row with it
+        queue.account_failed(claim, "account_not_authorized", "", again_in=push.ACCOUNT_AGAIN_SECONDS)
         claim.let_go()
         return
     if claim.deaths >= queue.DEATHS_MAX:

@@ -133,7 +133,7 @@ class AttentionFilter(shown.QuestionFilter):
     title, parameter_name = gettext_lazy("what to look at"), "look"
     answers = {
         "conflict": (gettext_lazy("overlap with another one"), Q(conflict=True)),
-        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=UNSEEN_POLLS)),
+        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=bookings.UNSEEN_POLLS)),
         "strange": (
             gettext_lazy("in a state unknown here"),
             Q(source=Booking.Source.AVITO, status=Booking.Status.PENDING) & ~Q(raw_status__in=STATUSES),
@@ -278,8 +278,7 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         booking = self.get_object(request, str(object_id))
-        is_there = booking is not None and booking.status != Booking.Status.CANCELLED
-        is_ours = is_there and (bookings.is_manual(booking) or bookings.is_out_of_sight(booking))
+        is_ours = booking is not None and booking.status != Booking.Status.CANCELLED and bookings.may_cancel(booking)
         buttons: list[UnfoldAction] = super().get_actions_detail(request, object_id)
         return buttons if is_ours else []
 
@@ -304,7 +303,7 @@ def note_of(booking: Booking) -> str:
     """What its state does not say."""
     if booking.status == Booking.Status.CANCELLED:
         return ""
-    if booking.unseen_polls >= UNSEEN_POLLS:
+    if booking.unseen_polls >= bookings.UNSEEN_POLLS:
         return _("no longer shown by Avito")
     if is_strange(booking):
         return _("Avito says “%(status)s”") % {"status": booking.raw_status}

@@ -1,6 +1,7 @@
 """Consent for a property: from the host's button over Avito's page to an account that the host may use."""
 
 import re
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -185,7 +186,7 @@ def test_a_property_that_is_gone_meanwhile_connects_nothing(
 
 def test_a_state_grown_old_connects_nothing(host_api: Api, path: str, browser: Api, avito_sandbox: Sandbox) -> None:
     back = decided(browser, avito_sandbox, opened(browser, link(host_api, path)))
-    AuthorizationRequest.objects.update(opened_at=timezone.now() - timezone.timedelta(seconds=601))
+    AuthorizationRequest.objects.update(opened_at=timezone.now() - timedelta(seconds=601))
     assert "code=invalid_state" in landed(browser.get(back))
     assert not Account.objects.exists()
 

@@ -1,13 +1,14 @@
 """What Avito refuses or leaves unanswered: what it means for single days, and how it ends."""
 
 import json
+from typing import Any
 
 import pytest
 
 from integrations_str import health
 from tests.integrations_str.conftest import Home, assert_agrees, in_both_dialects, work
 
-NO_ANSWER = [
+NO_ANSWER: list[tuple[str, dict[str, Any]]] = [
     ("status", {"status": 503, "apply": "before"}),
     ("status", {"status": 503, "apply": "never"}),
     ("reset", {"apply": "before"}),

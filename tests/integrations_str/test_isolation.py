@@ -164,8 +164,14 @@ def test_an_account_that_its_owner_may_no_longer_use_is_not_asked(home: Home) ->
     home.connect_and_push()
     Access.objects.all().delete()
     home.set_rate(3, price=900)
-    home.read_now()
+    home.read_now()  # and the worker does not come back to it at once, over and over
     assert home.avito.rent_calls(home.item) == []
+    assert home.connection()["lastError"]["code"] == "account_not_authorized"
+    Access.objects.create(account=home.account, user=User.objects.get(username="host"))
+    home.read_now()
+    home.push_again()
+    assert home.writes() == ["prices"]
+    assert home.connection()["status"] == "ok"
 
 
 def test_two_owners_of_one_account_see_their_own_item_alone(home: Home) -> None:

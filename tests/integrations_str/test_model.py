@@ -28,7 +28,7 @@ from tests.integrations_str.conftest import Home, assert_agrees, make_home, work
 from tests.sandbox import driver
 from tests.sandbox.driver import Sandbox
 
-RUNS = int(os.environ.get("MODEL_RUNS", "3"))
+RUNS = int(os.environ.get("MODEL_RUNS", "2"))
 SEEDS = [int(seed) for seed in os.environ["MODEL_SEED"].split(",")] if "MODEL_SEED" in os.environ else range(RUNS)
 STEPS = 25
 NIGHTS = 40
@@ -521,7 +521,8 @@ class _Apart(threading.Thread):
 
     def __init__(self, action: Callable[[], Any]) -> None:
         super().__init__()
-        self.action, self.result = action, None
+        self.action = action
+        self.result: Any = None
         self.start()
 
     def run(self) -> None:

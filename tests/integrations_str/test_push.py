@@ -165,14 +165,18 @@ def test_an_item_out_of_reach_gets_no_writes_and_comes_back_by_itself(home: Home
     assert home.connection()["lastError"]["code"] == code
     assert home.writes() == ["prices"]
     home.set_rate(11, price=2600)
+    work()
+    assert home.writes() == ["prices"], "not tried again at once"
+    home.read_now()
     home.book(20, 22)
-    for _ in range(3):
+    for _ in range(2):
         home.push_again()
         home.read_now()
-    assert home.writes() == ["prices"]
+    assert home.writes() == ["prices"], "nothing is sent while not even the bookings can be read"
     assert home.connection()["status"] == "item_unavailable"
     home.avito.control("DELETE", "/faults")
     home.read_now()
+    home.push_again()
     assert_agrees(home)
     assert home.connection()["status"] == "ok"
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -183,7 +184,7 @@ def test_a_stale_owner_writes_nothing(home: Home) -> None:
     home.tasks.update(claimed_until=Now() - dt.timedelta(seconds=1))
     (fresh,) = queue.claim(1)
     row = home.tasks.values().get()
-    writes = [
+    writes: list[Callable[[], object]] = [
         stale.renew,
         lambda: queue.pushed(stale),
         lambda: queue.push_refused(stale, "avito_rejected", "", left_days=1, more=False),
@@ -312,7 +313,7 @@ def test_what_kills_its_workers_three_times_is_put_aside_and_the_rest_is_done(
     for home in homes:
         home.set_rate(10, price=2500)
     code = DEADLY.replace("sys.argv[1]", str(integration_of(bad).pk))
-    codes = []
+    codes: list[int] = []
     while not bad.tasks.filter(dead_at__isnull=False) and len(codes) < 6:
         make_due(*(home for home in homes if home.tasks.filter(push_at__isnull=False, dead_at=None)))
         SyncTask.objects.filter(claimed_until__isnull=False).update(claimed_until=Now() - dt.timedelta(seconds=1))
@@ -368,7 +369,7 @@ def test_edits_and_readings_at_once_never_block_each_other_for_good(home: Home) 
         number = 0
         while not is_over.is_set():
             number += 1
-            home.avito.move(guest, home.day(40 + number % 5), home.day(50))
+            home.avito.move(guest, home.day(40 + number % 5), home.day(50), force=True)
             home.read_now()
         connection.close()
 
@@ -379,9 +380,9 @@ def test_edits_and_readings_at_once_never_block_each_other_for_good(home: Home) 
 
     with ThreadPoolExecutor(5) as pool:
         serving = pool.submit(worker)
-        answers = Counter(pool.map(edit, range(40)))
+        answers = Counter(pool.map(edit, range(30)))
         is_over.set()
         serving.result()
-    assert answers == {(200, 200): 40}
+    assert answers == {(200, 200): 30}
     work()
     assert_agrees(home)
