@@ -7,7 +7,7 @@ app's: then the account is found by whose token it is, or made.
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -41,17 +41,23 @@ class Purpose:
     """What another app asks for consent for. Its requests have the purpose's name and a `subject_id` of the app's.
 
     `may`: may the person still do that? `authorized`: consent was given, and the account is connected.
-    `path_setting`: the setting with the path below FRONTEND_URL where the browser ends; `{id}` is the subject.
+    `page`: the name of the page of ours, of the subject, where the browser ends. `path_setting`: the setting with the
+    path below FRONTEND_URL where it ends instead, if there is one; `{id}` is the subject.
     """
 
     name: str
     may: Callable[[AuthorizationRequest], bool]
     authorized: Callable[[AuthorizationRequest, Account], None]
-    path_setting: str
+    page: str
+    path_setting: str = ""
 
-    def path(self, request: AuthorizationRequest, error_code: str = "") -> str:
+    def way_back(self, request: AuthorizationRequest, error_code: str = "") -> str:
         """Where the browser ends, saying `oauth=success`, or `oauth=error` and the code."""
-        parts = urlsplit(getattr(settings, self.path_setting).replace("{id}", str(request.subject_id)))
+        if settings.FRONTEND_URL and self.path_setting:
+            path = getattr(settings, self.path_setting).replace("{id}", str(request.subject_id))
+            parts = urlsplit(settings.FRONTEND_URL + path)
+        else:
+            parts = urlsplit(reverse(self.page, args=[request.subject_id]))
         said = [(name, value) for name, value in parse_qsl(parts.query) if name != "oauth"]
         said += [("oauth", "error"), ("code", error_code)] if error_code else [("oauth", "success")]
         return str(parts._replace(query=urlencode(said)).geturl())
@@ -120,7 +126,12 @@ def finish(query: QueryDict, *, browser: str) -> tuple[Account, AuthorizationReq
 
     Raises AuthorizationRefused; the account is then as it was.
     """
-    request = _burn(query.getlist("state"), browser=browser)
+    states = query.getlist("state")
+    try:
+        request = _burn(states, browser=browser)
+    except AuthorizationRefused as refused:
+        refused.request = _last_of(states, browser=browser)
+        raise
     purpose = purpose_of(request)
     try:
         if purpose and not purpose.may(request):
@@ -131,7 +142,7 @@ def finish(query: QueryDict, *, browser: str) -> tuple[Account, AuthorizationReq
         AuthorizationRequest.objects.filter(pk=request.pk).update(outcome=refused.code)
         log.warning("oauth_refused", account_id=request.account_id, code=refused.code)
         raise
-    AuthorizationRequest.objects.filter(pk=request.pk).update(outcome="success")
+    AuthorizationRequest.objects.filter(pk=request.pk).update(outcome="success", account=account)
     audit.note(account, "consent", user=request.user)
     if purpose:
         purpose.authorized(request, account)
@@ -152,6 +163,21 @@ def _burn(states: list[str], *, browser: str) -> AuthorizationRequest:
     if not fresh or not constant_time_compare(request.browser_hash, _hash(browser)):
         raise AuthorizationRefused("invalid_state")
     return request
+
+
+def _last_of(states: list[str], *, browser: str) -> AuthorizationRequest | None:
+    """For the way back alone: what a bad state was once made for, or else what this browser was last at."""
+    known = AuthorizationRequest.objects.order_by("-pk")
+    by_state = known.filter(state_hash__in=[_hash(state) for state in states]).first()
+    return by_state or known.filter(browser_hash=_hash(browser)).first()
+
+
+def last_consent(purposes: Collection[str], subject_id: int, *, user: User) -> AuthorizationRequest | None:
+    """The last consent that this person has given for a subject; it has the account."""
+    given = AuthorizationRequest.objects.filter(
+        purpose__in=purposes, subject_id=subject_id, user=user, outcome="success"
+    )
+    return given.order_by("-finished_at").first()
 
 
 def _connect(account: Account | None, query: QueryDict, *, keeps_wider: bool) -> Account:

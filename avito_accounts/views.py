@@ -159,10 +159,11 @@ class Callback(APIView):
             account, consent = oauth.finish(request.query_params, browser=request.COOKIES.get(BROWSER_COOKIE, ""))
         except AuthorizationRefused as refused:
             return _refused(request, refused)
+        if purpose := oauth.purpose_of(consent):
+            return HttpResponseRedirect(purpose.way_back(consent))
         if settings.FRONTEND_URL:
-            purpose = oauth.purpose_of(consent)
             path = settings.AVITO_OAUTH_SUCCESS_PATH.replace("{id}", str(account.pk))
-            return HttpResponseRedirect(settings.FRONTEND_URL + (purpose.path(consent) if purpose else path))
+            return HttpResponseRedirect(settings.FRONTEND_URL + path)
         return _page(request, 200, account=account)
 
     def perform_authentication(self, request: Request) -> None:
@@ -174,9 +175,8 @@ class Callback(APIView):
 
 def _refused(request: Request, refused: AuthorizationRefused) -> HttpResponse:
     message = str(MESSAGES[refused.code])
-    purpose = oauth.purpose_of(refused.request)
-    if settings.FRONTEND_URL and purpose:
-        return HttpResponseRedirect(settings.FRONTEND_URL + purpose.path(refused.request, refused.code))
+    if purpose := oauth.purpose_of(refused.request):
+        return HttpResponseRedirect(purpose.way_back(refused.request, refused.code))
     if settings.FRONTEND_URL:
         path = settings.AVITO_OAUTH_ERROR_PATH
         for name, value in {"code": refused.code, "message": message, "id": str(refused.account_id or "")}.items():

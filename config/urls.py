@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from chats.inbox_page import inbox
 from config import health
 from integrations_str.calendar_page import calendar
+from integrations_str.wizard import connect
 
 api_v1 = [
     path("", include("api.urls")),
@@ -28,6 +29,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include(api_v1)),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/properties/<int:property_id>/connect/", admin.site.admin_view(connect), name="str_connect"),
     path("admin/inbox/", admin.site.admin_view(inbox), name="chats_inbox"),
     path("admin/calendar/", admin.site.admin_view(calendar), name="str_calendar"),
     path("admin/", admin.site.urls),

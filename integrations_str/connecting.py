@@ -1,8 +1,9 @@
 """Connecting a property to an item at Avito, and taking it off again."""
 
 import time
-from collections.abc import Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -14,15 +15,19 @@ from django.utils import timezone
 
 import avito
 from api.roles import permissions_of
+from avito.rent import YEAR_DAYS
 from avito_accounts import oauth
 from avito_accounts import services as accounts
 from avito_accounts.models import Account, AuthorizationRequest
 from integrations_str import bookings, calendar, log, news, pull, queue
-from integrations_str.models import Access, ChannelDay, Exchange, Integration, Property, SyncTask
+from integrations_str.models import Access, Booking, ChannelDay, Exchange, Integration, Property, SyncTask
 from integrations_str.queue import Claim
+from integrations_str.state import books_of
 from notifications import events
 
 PURPOSE = "property"
+PURPOSE_WIZARD = "property-wizard"
+"""As PURPOSE, but begun on our own page, where it ends as well."""
 HOLD_WAIT_SECONDS = 20.0
 
 
@@ -96,6 +101,51 @@ def connect(
     except Property.DoesNotExist:
         raise PropertyConnected from None
     return integration
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What connecting would find and do; spans of nights are half-open.
+
+    `booked`: nights that Avito's bookings hold; `opens`: nights closed at Avito that the first push would open, and
+    `overlaps`: nights that two bookings claim; for both it waits for the owner's consent.
+    """
+
+    bookings: int
+    unreadable: int
+    booked: list[tuple[date, date]]
+    opens: list[tuple[date, date]]
+    overlaps: list[tuple[date, date]]
+
+
+def look_ahead(property: Property, account: Account, item_id: int) -> Outlook:
+    """Read what is booked, and store nothing. Raises AvitoError, AccountUnusable."""
+    integration = Integration(property=property, account=account, item_id=item_id)
+    snapshot, _start = pull.read(integration)
+    today = property.today()
+    integration.horizon_from = today
+    stays = [row for row in snapshot.bookings if pull.STATUSES.get(row.status) != Booking.Status.CANCELLED]
+    claims = [calendar.Claim(-number, row.check_in, row.check_out) for number, row in enumerate(stays, start=1)]
+    known = Booking.objects.filter(property=property, holds=True, check_out__gt=today)
+    known = known.exclude(source=Booking.Source.AVITO, avito_booking_id__in=[row.id for row in snapshot.bookings])
+    claims += [calendar.Claim(*row) for row in known.values_list("pk", "check_in", "check_out")]
+    twice = {day for both in calendar.overlaps(claims).values() for day in calendar.span(*both)}
+    booked = {day for row in stays for day in calendar.span(row.check_in, row.check_out) if day >= today}
+    closed = {day for both in _closed_at_avito(integration, snapshot) for day in _days_of(both)}
+    end = today + timedelta(days=YEAR_DAYS)
+    nights = calendar.wanted_days(books_of([property], today, end)[property.pk], Decimal(0), today, end, today=today)
+    free = {night.date for night in nights if night.is_open} - booked
+    return Outlook(
+        bookings=len(stays),
+        unreadable=len(snapshot.unreadable),
+        booked=calendar.date_ranges(booked),
+        opens=calendar.date_ranges(free & closed),
+        overlaps=calendar.date_ranges(day for day in twice if day >= today),
+    )
+
+
+def _days_of(written: list[str]) -> Iterator[date]:
+    return calendar.span(*map(date.fromisoformat, written))
 
 
 def _closed_at_avito(integration: Integration, snapshot: avito.Snapshot) -> list[list[str]]:
@@ -193,9 +243,15 @@ def _close_all(integration: Integration, claim: Claim) -> None:
     entry.write()
 
 
-def authorize_link(property: Property, user: User, *, account: Account | None = None) -> str:
+def authorize_link(property: Property, user: User, *, account: Account | None = None, purpose: str = PURPOSE) -> str:
     """A link of ours that opens Avito's consent page once. `account`: whose consent it has to be, to reconnect it."""
-    return oauth.link(PURPOSE, property.pk, user=user, account=account)
+    return oauth.link(purpose, property.pk, user=user, account=account)
+
+
+def consented_account(property: Property, user: User, *, since: datetime) -> Account | None:
+    """The account that this person has given consent with for the property, if that was after `since`."""
+    consent = oauth.last_consent((PURPOSE, PURPOSE_WIZARD), property.pk, user=user)
+    return consent.account if consent and consent.finished_at and consent.finished_at >= since else None
 
 
 def _may(request: AuthorizationRequest) -> bool:
@@ -209,4 +265,7 @@ def _authorized(request: AuthorizationRequest, account: Account) -> None:
         queue.due_now(integration)
 
 
-oauth.register(oauth.Purpose(PURPOSE, may=_may, authorized=_authorized, path_setting="AVITO_STR_RETURN_PATH"))
+oauth.register(
+    oauth.Purpose(PURPOSE, may=_may, authorized=_authorized, page="str_connect", path_setting="AVITO_STR_RETURN_PATH")
+)
+oauth.register(oauth.Purpose(PURPOSE_WIZARD, may=_may, authorized=_authorized, page="str_connect"))

@@ -64,8 +64,12 @@ def health_of(integration: Integration, *, now: datetime | None = None) -> Healt
 
 def is_usable(integration: Integration) -> bool:
     """May Avito be asked for it? The account's tokens live, as far as we know; the queue asks the same of the rows."""
-    account: Any = integration.account
-    if account is None or account.avito_user_id is None or account.connection_error_code == "invalid_client":
+    return integration.account is not None and may_be_asked(integration.account)
+
+
+def may_be_asked(account: Any) -> bool:
+    """Do the account's tokens or keys live, as far as we know?"""
+    if account.avito_user_id is None or account.connection_error_code == "invalid_client":
         return False
     if account.connection_status == account.ConnectionStatus.NEEDS_RECONNECT:
         return False
