@@ -95,12 +95,14 @@ UNKNOWN = Acked()
 class Changes:
     """Days that differ from what Avito has and may be sent: in price or minimum stay, and in being open.
 
-    `left`: days that differ and may not be sent, since they wait for an unpaid booking or were refused.
+    `left`: days that differ and may not be sent, since they wait for an unpaid booking or were refused; `refused`:
+    those of them that Avito does not take.
     """
 
     prices: tuple[Day, ...] = ()
     opens: tuple[Day, ...] = ()
     left: tuple[date, ...] = ()
+    refused: tuple[date, ...] = ()
 
     @property
     def days(self) -> set[date]:
@@ -147,20 +149,22 @@ def wanted_days(book: Book, markup_percent: Decimal, start: date, end: date, *, 
 
 def changes(days: Iterable[Day], acked: Mapping[date, Acked]) -> Changes:
     """What of these days Avito has to hear."""
-    prices, opens, left = [], [], []
+    prices, opens, left, refused = [], [], [], []
     for day in days:
         has = acked.get(day.date, UNKNOWN)
         if not has_price(day, has):
-            if day.price_waits or is_price_refused(day, has):
+            if is_price_refused(day, has):
+                refused.append(day.date)
+            elif day.price_waits:
                 left.append(day.date)
             else:
                 prices.append(day)
         if has.is_open is not day.is_open:
             if has.refused_open is day.is_open:
-                left.append(day.date)
+                refused.append(day.date)
             else:
                 opens.append(day)
-    return Changes(tuple(prices), tuple(opens), tuple(left))
+    return Changes(tuple(prices), tuple(opens), tuple(sorted({*left, *refused})), tuple(refused))
 
 
 def has_price(day: Day, acked: Acked) -> bool:

@@ -6,6 +6,7 @@ days behind that will be sent again, whatever became of them.
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from datetime import date
 from typing import Any
 
 from django.db import transaction
@@ -70,12 +71,23 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
             last_push_at=now if sending.calls else integration.last_push_at,
             first_pushed_at=integration.first_pushed_at or now,
         )
-    if sending.refused:  # what was not complained of goes out with the next call
-        changes = state_of(integration).changes
-        more = bool(changes.prices or changes.opens)
-        queue.push_refused(claim, "avito_rejected", sending.refused, left_days=len(changes.left), more=more)
+    if sending.must_close:
+        queue.push_failed(claim, "avito_rejected", sending.refused)
+        return
+    changes = state_of(integration).changes if sending.refused or sending.state.changes.refused else None
+    if changes and (text := sending.refused or _refusal(integration, changes.refused)):
+        # What was not complained of goes out with the next call.
+        more = bool(changes.prices or changes.opens) or sending.leaves_prices
+        queue.push_refused(claim, "avito_rejected", text, left_days=len(changes.left), more=more)
     else:
-        queue.pushed(claim, left_days=len(sending.state.changes.left), more=sending.leaves_prices)
+        left = (changes or sending.state.changes).left
+        queue.pushed(claim, left_days=len(left), more=sending.leaves_prices)
+
+
+def _refusal(integration: Integration, days: Collection[date]) -> str:
+    """What Avito has said to days that it did not take, now or earlier; empty when there are none."""
+    rows = ChannelDay.objects.filter(integration=integration, date__in=days).order_by("date")
+    return next((text or "—" for text in rows.values_list("refusal", flat=True)), "")
 
 
 def failed(claim: Claim, error: Exception) -> None:
@@ -104,6 +116,7 @@ class _Sending:
         self.calls = 0
         self.refused = ""
         self.leaves_prices = False
+        self.must_close = False
 
     def plan(self) -> list[Callable[[], None]]:
         """Where nights have to close, that goes out alone: prices wait until all closings of all others are out.
@@ -161,7 +174,8 @@ class _Sending:
         )
 
     def opens(self) -> None:
-        days = self.state.changes.opens
+        # Those refused before are sent as well, since the whole year is.
+        days = [day for day in self.state.days if self._opens_at_avito(day) is not day.is_open]
         # Every day stands here with the reason that closes it, so a year without a free night is one that is meant.
         closes_all = not any(day.is_open for day in self.state.days)
         intervals = calendar.free_intervals(self.state.days, closes_all=closes_all)
@@ -172,10 +186,20 @@ class _Sending:
             lambda client: client.rent.set_free(user_id, self.integration.item_id, intervals),
             params={**_extent(days, intervals), "open": sum(day.is_open for day in self.state.days)},
             accepted=lambda: self._write(days, _OPEN, lambda day: {"is_open": day.is_open}),
-            refused=lambda error: self._write(
-                days, _OPEN, lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]}
-            ),
+            refused=lambda error: self._not_taken(days, error),
         )
+
+    def _not_taken(self, days: Sequence[Day], error: avito.Invalid) -> None:
+        """What was to open waits for its owner; what is to close is tried until it does, for it is taken."""
+        self.must_close = any(not day.is_open for day in days)
+        self._write(
+            [day for day in days if day.is_open],
+            _OPEN,
+            lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]},
+        )
+
+    def _opens_at_avito(self, day: Day) -> bool | None:
+        return self.state.acked.get(day.date, calendar.UNKNOWN).is_open
 
     @property
     def _account(self) -> Any:

@@ -1,0 +1,95 @@
+"""What a second pair of eyes has found: rare meetings of two things that are each well by themselves."""
+
+import datetime as dt
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from django.conf import LazySettings
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from avito_accounts.models import Account, Authorization
+from integrations_str import bookings, queue, serving, tasks
+from integrations_str.models import Booking, Conflict
+from notifications.models import Problem
+from tests.avito_accounts.test_oauth import CALLBACK, opened
+from tests.conftest import Api
+from tests.integrations_str.conftest import Home, assert_agrees, integration_of, start_worker, work
+from tests.sandbox.driver import ANNA, wait_for
+
+
+def waiting_for_a_lock(count: int) -> Callable[[], bool]:
+    def look() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(cursor.fetchone()[0] >= count)
+
+    return look
+
+
+def at_once(home: Home, *calls: Callable[[], Any], meanwhile: Callable[[], object] = lambda: None) -> list[Any]:
+    """What these calls answer when all of them wait for the property, which something happens to before they get it."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        with transaction.atomic():
+            bookings.lock(home.id)
+            answers: list[Future[Any]] = [pool.submit(call) for call in calls]
+            wait_for(waiting_for_a_lock(len(calls)), 30)
+            meanwhile()
+        return [answer.result() for answer in answers]
+
+
+# What Avito refuses
+
+
+def test_a_night_that_was_refused_is_there_once_the_whole_year_is_accepted(home: Home) -> None:
+    home.set_rate(3, closed=True)
+    home.connect_and_push()
+    home.avito.rent_fault("status", "intervals", home.item, status=422, times=1)
+    home.set_rate(3, closed=None)
+    work()
+    assert home.calendar()[home.day(3)]["sync"] == "failed"
+    home.set_rate(8, closed=True)
+    work()
+    assert_agrees(home)
+    assert home.calendar()[home.day(3)]["sync"] == "synced"
+    assert (home.connection()["status"], home.connection()["pendingDays"]) == ("ok", 0)
+
+
+def test_nights_that_are_taken_close_however_often_avito_refuses_that(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.switch(home.item, timezone="Pacific/Kiritimati")  # tomorrow already, or at least before the property
+    home.avito.shift_clock(hours=12)
+    assert home.book(3, 5).status_code == 201
+    work()
+    assert home.calls("intervals")[-1].status == 422
+    assert home.connection()["lastError"]["code"] == "avito_rejected"
+    home.avito.switch(home.item, timezone="Europe/Moscow")
+    home.avito.shift_clock()
+    home.push_again()
+    assert_agrees(home)
+    assert home.connection()["status"] == "ok"
+
+
+def test_a_refused_price_is_told_of_as_long_as_it_is_refused(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.rent_fault("status", "prices", home.item, status=422, times=1)
+    home.set_rate(3, price=2500)
+    work()
+    refused = home.connection()
+    assert (refused["status"], refused["lastError"]["code"]) == ("error", "avito_rejected")
+    home.set_rate(8, price=2600)
+    work()
+    assert home.calendar()[home.day(8)]["sync"] == "synced"
+    assert home.calendar()[home.day(3)]["sync"] == "failed"
+    assert home.connection()["lastError"] == refused["lastError"]
+    home.set_rate(3, price=2700)
+    work()
+    assert home.connection()["status"] == "ok"
+    assert_agrees(home)
