@@ -93,3 +93,34 @@ def test_a_refused_price_is_told_of_as_long_as_it_is_refused(home: Home) -> None
     work()
     assert home.connection()["status"] == "ok"
     assert_agrees(home)
+
+
+# Taking off
+
+
+def test_of_two_who_disconnect_at_once_the_second_finds_nothing(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.rent_fault("latency", "intervals", home.item, seconds=1, times=1)
+    second = Api(home.api.base, User.objects.get(username="host"))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(home.api.delete, f"{home.path}/avito?closeSales=true")
+        wait_for(lambda: home.calls("intervals"), 30)
+        answer = pool.submit(second.delete, f"{home.path}/avito").result()
+        assert first.result().status_code == 204
+    assert answer.status_code == 404, answer.text
+
+
+def test_a_year_that_was_closed_by_one_who_died_of_it_opens_again(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.rent_fault("silence", "intervals", home.item, seconds=20, times=1, apply="before")
+    worker = start_worker(
+        home.avito,
+        "from integrations_str import connecting\nfrom integrations_str.models import Integration\n"
+        f"connecting.disconnect(Integration.objects.get(pk={integration_of(home).pk}), close_sales=True)",
+    )
+    wait_for(lambda: home.calls("intervals"), 30)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    home.tasks.update(claimed_until=Now() - dt.timedelta(seconds=1))
+    home.push_again()
+    assert_agrees(home)
