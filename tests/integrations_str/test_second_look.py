@@ -45,6 +45,104 @@ def at_once(home: Home, *calls: Callable[[], Any], meanwhile: Callable[[], objec
         return [answer.result() for answer in answers]
 
 
+# Bookings
+
+
+def test_a_booking_of_an_item_that_was_taken_off_can_be_cancelled_while_another_item_is_connected(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.book(home.item, home.day(4), home.day(6))
+    home.read_now()
+    home.api.delete(f"{home.path}/avito")
+    home.item = home.avito.make_rent_item()
+    home.connect_and_push()
+    assert not home.calendar()[home.day(4)]["open"]
+    (row,) = home.bookings(source="avito")
+    answer = home.api.post(f"/api/v1/str/bookings/{row['id']}/cancel")
+    assert answer.status_code == 200, answer.text
+    work()
+    assert home.calendar()[home.day(4)]["open"]
+    assert_agrees(home)
+
+
+def test_two_changes_that_fit_alone_and_not_together_are_one_change_and_one_refusal(home: Home) -> None:
+    path = f"/api/v1/str/bookings/{home.book(10, 12).json()['id']}"
+    answers = at_once(
+        home,
+        lambda: home.api.put(path, {"checkOut": home.day(11).isoformat()}),
+        lambda: Api(home.api.base, User.objects.get(username="host")).put(path, {"checkIn": home.day(11).isoformat()}),
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 400]
+
+
+def test_what_comes_for_a_property_that_is_deleted_meanwhile_finds_nothing(home: Home) -> None:
+    def delete() -> None:
+        from integrations_str.models import Property
+
+        Property.objects.filter(pk=home.id).delete()
+
+    path = f"/api/v1/str/bookings/{home.book(10, 12).json()['id']}"
+    api = Api(home.api.base, User.objects.get(username="host"))
+    answers = at_once(
+        home,
+        lambda: home.book(3, 5),
+        lambda: api.put(path, {"checkOut": home.day(11).isoformat()}),
+        lambda: Api(home.api.base, User.objects.get(username="host")).put(f"{home.path}", {"basePrice": 3000}),
+        meanwhile=delete,
+    )
+    assert [answer.status_code for answer in answers] == [404, 404, 404], [answer.text for answer in answers]
+
+
+def test_guests_written_down_again_are_forgotten_again(home: Home) -> None:
+    row = home.book(-400, -398, guestName="Анна").json()
+    tasks.forget_old()
+    path = f"/api/v1/str/bookings/{row['id']}"
+    assert home.api.get(path).json()["guestName"] == ""
+    home.api.put(path, {"guestName": "Анна"})
+    tasks.forget_old()
+    assert home.api.get(path).json()["guestName"] == ""
+
+
+def test_an_unpaid_guest_who_pays_closes_the_nights_ahead_of_everything(home: Home, settings: LazySettings) -> None:
+    settings.AVITO_STR_BOOKINGS_CLOSE_DATES = False
+    home.connect_and_push()
+    home.api.patch(f"{home.path}/avito", {"holdPending": False})
+    made = home.avito.book(home.item, home.day(4), home.day(6), paid=False)
+    home.read_now()
+    home.avito.pay(made)
+    home.tasks.update(pull_at=Now())
+    (claim,) = queue.claim(1)
+    serving.serve_one(claim)
+    assert home.tasks.get().is_closing
+
+
+# Conflicts
+
+
+def in_conflict(home: Home) -> None:
+    home.connect_and_push()
+    assert home.book(4, 6).status_code == 201
+    home.avito.book(home.item, home.day(5), home.day(7), force=True)
+    home.read_now()
+    assert home.api.get("/api/v1/str/conflicts").json()["count"] == 1
+
+
+def test_a_conflict_that_time_has_passed_over_is_none(home: Home) -> None:
+    in_conflict(home)
+    Booking.objects.update(check_in=home.day(-6), check_out=home.day(-4))
+    Conflict.objects.update(start=home.day(-6), end=home.day(-4))
+    tasks.forget_old()
+    assert home.api.get("/api/v1/str/conflicts").json()["count"] == 0
+    assert not Problem.objects.filter(key__startswith="conflict:", solved_at=None).exists()
+    assert "conflict_solved" not in home.news(), "nobody has solved it"
+
+
+def test_no_trouble_outlives_its_property(home: Home) -> None:
+    in_conflict(home)
+    home.api.delete(f"{home.path}/avito")
+    assert home.api.delete(home.path).status_code == 204
+    assert not Problem.objects.filter(solved_at=None).exists()
+
+
 # What Avito refuses
 
 
