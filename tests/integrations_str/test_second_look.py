@@ -193,6 +193,46 @@ def test_a_refused_price_is_told_of_as_long_as_it_is_refused(home: Home) -> None
     assert_agrees(home)
 
 
+# How a connection fares
+
+
+def test_what_waits_for_consent_is_said_to_wait_for_it_also_when_a_night_has_to_close(home: Home) -> None:
+    home.avito.switch(home.item, closedRows=True)
+    assert home.book(4, 6).status_code == 201
+    home.avito.book(home.item, home.day(5), home.day(7), force=True)
+    home.connect()
+    work()
+    assert home.connection()["awaitingConsent"]
+    assert home.book(10, 12).status_code == 201
+    work()
+    home.tasks.update(dirty_since=Now() - dt.timedelta(minutes=5))
+    assert home.connection()["lastError"]["code"] == "consent_needed"
+
+
+def test_who_knows_of_one_trouble_hears_of_a_worse_one(home: Home) -> None:
+    assert home.book(4, 6).status_code == 201
+    home.avito.book(home.item, home.day(5), home.day(7), force=True)
+    home.connect()
+    work()
+    tasks.watch()
+    assert home.news().count("connection_fell") == 1
+    Account.objects.update(connection_status="needs_reconnect")
+    for _time in range(3):
+        tasks.watch()
+    assert home.news().count("connection_fell") == 2
+    Account.objects.update(connection_status="connected")
+    home.api.patch(f"{home.path}/avito", {"consent": True})
+    work()
+    tasks.watch()
+    assert home.news()[-1] == "connection_well"
+
+
+def test_what_was_given_up_is_not_said_to_come_next(home: Home) -> None:
+    home.connect_and_push()
+    home.tasks.update(push_at=Now() - dt.timedelta(hours=1), dead_at=Now(), push_error_code="avito_unavailable")
+    assert dt.datetime.fromisoformat(home.connection()["nextSyncAt"]) > timezone.now()
+
+
 # Taking off
 
 
