@@ -262,3 +262,49 @@ def test_a_year_that_was_closed_by_one_who_died_of_it_opens_again(home: Home) ->
     home.tasks.update(claimed_until=Now() - dt.timedelta(seconds=1))
     home.push_again()
     assert_agrees(home)
+
+
+# Consent
+
+
+def test_the_budget_of_calls_is_kept_while_nobody_knows_yet_whose_consent_it_is(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = home.api.post(f"{home.path}/avito/authorize").json()["url"]
+    given(home, link, NARROW)
+    assert "avito_limits_without_redis" not in caplog.text
+
+
+def given(home: Home, link: str, scopes: list[str]) -> requests.Response:
+    """A browser goes to Avito and comes back."""
+    browser = Api(home.api.base)
+    state = opened(browser, link)
+    code = home.avito.control("POST", "/authorize", sellerId=ANNA, scopes=scopes)["code"]
+    return browser.get(CALLBACK, state=state, code=code)
+
+
+NARROW = ["user:read", "short_term_rent:read", "short_term_rent:write"]
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_consent_replaces_what_avito_no_longer_takes_whatever_that_was_for(home: Home, flagged: bool) -> None:
+    home.connect_and_push()
+    if flagged:
+        Account.objects.update(connection_status="needs_reconnect", connection_error_code="token_expired")
+    before = Authorization.objects.get(account=home.account)
+    assert not set(before.scopes) <= set(NARROW)
+    link = home.api.post(f"{home.path}/avito/reconnect").json()["url"]
+    answer = given(home, link, NARROW)
+    assert "success" in answer.text + answer.headers.get("Location", ""), answer.text
+    after = Authorization.objects.get(account=home.account)
+    assert (after.access_token != before.access_token) is flagged
+    assert home.connection()["status"] != "needs_reconnect"
+
+
+def test_the_consent_of_somebody_who_was_locked_out_counts_for_nothing(home: Home, host: User) -> None:
+    link = home.api.post(f"{home.path}/avito/authorize").json()["url"]
+    browser = Api(home.api.base)
+    state = opened(browser, link)
+    code = home.avito.control("POST", "/authorize", sellerId=ANNA, scopes=NARROW)["code"]
+    User.objects.filter(pk=host.pk).update(is_active=False)
+    assert "invalid_state" in browser.get(CALLBACK, state=state, code=code).text
