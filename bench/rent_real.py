@@ -137,10 +137,10 @@ class People:
         return at
 
 
-def latency(connections: int, changes: int, silent: int) -> bool:
+def latency(connections: int, changes: int) -> bool:
     """Print how soon Avito learns of bookings and edits while all connections are polled; did it learn of all?"""
     homes = rent_book.make(rent_book.tiers_of(connections), is_polled=True)
-    in_use = [home for home in homes if home.tier != "cold"][:IN_USE]
+    in_use = _in_use(homes)
     print(
         f"\n{connections} connections polled by tiers, {A_SECOND:g} bookings and {A_SECOND:g} edits a second through"
         f" the API at {len(in_use)} of them;\nseconds from the request until Avito has the call"
@@ -157,11 +157,23 @@ def latency(connections: int, changes: int, silent: int) -> bool:
         good = _tell("edits", [s for one, s in seconds if one.price is not None], EDIT_GOALS) and good
         _tell_calls(spent)
         print(f"  CPU of the worker     {used / spent:>8.2f}   cores; load of the machine {os.getloadavg()[0]:.1f}")
-        if silent:
-            _stop_redis()
-            made = _at_a_rate([people.book] * silent, 1 / SILENT_EVERY_SECONDS)
-            good = _tell("bookings, Redis gone", [s for _one, s in _until_told(made)], {}) and good
     return good
+
+
+def silence(connections: int, count: int) -> bool:
+    """Print how soon Avito learns of bookings while Redis is away; did it learn of all? Redis does not come back."""
+    homes = rent_book.make(rent_book.tiers_of(connections), is_polled=True)
+    print(f"\n{connections} connections polled by tiers without Redis, a booking every {SILENT_EVERY_SECONDS:g} s")
+    with running() as (web, _worker):
+        people = People(web, _in_use(homes))
+        with suppress(redis.ConnectionError):
+            redis.Redis.from_url(settings.REDIS_URL).shutdown(nosave=True)
+        made = _at_a_rate([people.book] * count, 1 / SILENT_EVERY_SECONDS)
+        return _tell("bookings", [seconds for _one, seconds in _until_told(made)], {})
+
+
+def _in_use(homes: Sequence[Home]) -> list[Home]:
+    return [home for home in homes if home.tier != "cold"][:IN_USE]
 
 
 def _at_a_rate(actions: Sequence[Callable[[], Change]], a_second: float) -> list[Change]:
@@ -191,11 +203,6 @@ def _until_told(changes: Sequence[Change]) -> list[tuple[Change, float | None]]:
 
 def _first(change: Change, calls: Sequence[dict[str, Any]]) -> float | None:
     return next((call["at"] - change.at for call in calls if change.is_told_by(call)), None)
-
-
-def _stop_redis() -> None:
-    with suppress(redis.ConnectionError):
-        redis.Redis.from_url(settings.REDIS_URL).shutdown(nosave=True)
 
 
 # From Avito to here
@@ -278,10 +285,10 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
 
 def _tell_calls(seconds: float) -> int:
     """Print what Avito has seen; how many calls it refused."""
-    calls = control("GET", "/rent/calls")
+    calls: list[dict[str, Any]] = control("GET", "/rent/calls")
     by_second = Counter(int(call["at"]) for call in calls)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(call["rent"] for call in calls).most_common())
-    mean, refused = len(calls) / seconds, sum(call["status"] == 429 for call in calls)
+    mean, refused = len(calls) / seconds, len([call for call in calls if call["status"] == 429])
     times, most, first = sorted(call["at"] for call in calls), 0, 0
     for number, at in enumerate(times):
         while times[first] <= at - 60:

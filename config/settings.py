@@ -453,6 +453,7 @@ UNFOLD = {
     "SITE_HEADER": "avito-service",
     "SITE_SYMBOL": "storefront",
     "SHOW_LANGUAGES": True,
+    "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
         "navigation": [

@@ -68,8 +68,8 @@ def change(booking: Booking, **fields: Any) -> Booking:
     with transaction.atomic():
         property = lock(booking.property_id)
         booking = Booking.objects.select_for_update().get(pk=booking.pk)
-        may_cancel = fields.keys() == {"status"} and _is_out_of_sight(booking)
-        if not is_manual(booking) and not fields.keys() <= set(CONTACTS) and not may_cancel:
+        cancels = fields.keys() == {"status"} and may_cancel(booking)
+        if not (is_manual(booking) or cancels or fields.keys() <= set(CONTACTS)):
             raise NotYours
         before = facts(booking)
         for name, value in fields.items():
@@ -101,10 +101,12 @@ def cancel(booking: Booking) -> Booking:
     return change(booking, status=Booking.Status.CANCELLED)
 
 
-def _is_out_of_sight(booking: Booking) -> bool:
-    """Would no reading of Avito's answers ever say that it was cancelled?"""
-    here = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id or 0)
-    return booking.unseen_polls >= UNSEEN_POLLS or not here.exists()
+def may_cancel(booking: Booking) -> bool:
+    """Is it cancelled here: made by hand, or such that no answer of Avito's would ever say that it is?"""
+    if is_manual(booking):
+        return True
+    connected = Integration.objects.connected().filter(property=booking.property_id, item_id=booking.item_id or 0)
+    return booking.unseen_polls >= UNSEEN_POLLS or not connected.exists()
 
 
 def is_manual(booking: Booking) -> bool:
@@ -146,7 +148,7 @@ def _hold_or_raise(booking: Booking) -> None:
         raise DatesTaken from None
 
 
-def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> None:
+def settle(property: Property, *, told: Collection[int] = (), closes: bool, by_person: bool = True) -> None:
     """Inside a transaction that holds the property, after any change of its bookings: nights, conflicts, the queue.
 
     Nights that became free go to whoever claims them, the paid before the unpaid, the earlier before the later.
@@ -160,7 +162,7 @@ def settle(property: Property, *, told: Collection[int] = (), closes: bool) -> N
             {"property": property.pk, "since": since},
         )
     _settle_conflicts(property, since, told)
-    queue.touch(property.pk, closes=closes)
+    queue.touch(property.pk, closes=closes, by_person=by_person)
 
 
 def _settle_conflicts(property: Property, since: date, told: Collection[int]) -> None:

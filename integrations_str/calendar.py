@@ -95,8 +95,7 @@ UNKNOWN = Acked()
 class Changes:
     """Days that differ from what Avito has and may be sent: in price or minimum stay, and in being open.
 
-    `left`: days that differ and may not be sent, since they wait for an unpaid booking or were refused; `refused`:
-    those of them that Avito does not take.
+    `left`: days that differ and may not be sent, since they wait for an unpaid booking or were `refused`.
     """
 
     prices: tuple[Day, ...] = ()
@@ -164,7 +163,7 @@ def changes(days: Iterable[Day], acked: Mapping[date, Acked]) -> Changes:
                 refused.append(day.date)
             else:
                 opens.append(day)
-    return Changes(tuple(prices), tuple(opens), tuple(sorted({*left, *refused})), tuple(refused))
+    return Changes(tuple(prices), tuple(opens), tuple(dict.fromkeys(left + refused)), tuple(refused))
 
 
 def has_price(day: Day, acked: Acked) -> bool:

@@ -15,6 +15,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from avito.rent import BASE_MIN_STAY_MAX, MIN_STAY_MAX
@@ -42,6 +43,11 @@ def validate_timezone(value: str) -> None:
 def validate_currency(value: str) -> None:
     if value != CURRENCY:
         raise ValidationError(_("Avito takes prices in roubles alone: RUB."), code="unsupported_currency")
+
+
+def stay(check_in: date, check_out: date) -> str:
+    """Its two days, as the reader writes dates."""
+    return f"{date_format(check_in, 'SHORT_DATE_FORMAT')} – {date_format(check_out, 'SHORT_DATE_FORMAT')}"
 
 
 class OwnedQuerySet(models.QuerySet[M]):
@@ -202,7 +208,7 @@ class Booking(models.Model):
         indexes = [models.Index(fields=["property", "check_out"], name="booking_by_end")]
 
     def __str__(self) -> str:
-        return f"{self.check_in} – {self.check_out}"
+        return stay(self.check_in, self.check_out)
 
     @computed
     def nights(self) -> int:
@@ -275,7 +281,7 @@ class Conflict(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.start} – {self.end}"
+        return stay(self.start, self.end)
 
 
 class Access(models.Model):

@@ -60,8 +60,9 @@ def pull(integration: Integration, claim: Claim) -> None:
         _failed(integration, claim, entry, error)
     else:
         with transaction.atomic():
-            bookings.lock(integration.property_id)  # before the row: who edits goes the same way
+            integration.property = bookings.lock(integration.property_id)  # before the task, as every change does
             task = claim.lock()
+            integration.refresh_from_db(fields=["holds_pending"])  # its owner may have changed it meanwhile
             brought = store(integration, snapshot, start)
             had_trouble = bool(task.pull_error_code)
             if brought or had_trouble or integration.last_pull_at is None:
@@ -102,8 +103,11 @@ def _failed(integration: Integration, claim: Claim, entry: log.Entry, error: Exc
 
 
 def store(integration: Integration, snapshot: avito.Snapshot, start: date) -> Import:
-    """Inside a transaction: write down what the answer says, as far as it is new. `start`: the first day asked for."""
-    importing = _Importing(integration, start)
+    """Inside a transaction that holds the property: write down what the answer says, as far as it is new.
+
+    `start`: the first day asked for.
+    """
+    importing = _Importing(integration, snapshot, start)
     for row in snapshot.bookings:
         importing.take(row)
     importing.notice_missing({row.id for row in snapshot.bookings} | {row.avito_id for row in snapshot.unreadable})
@@ -114,11 +118,13 @@ def store(integration: Integration, snapshot: avito.Snapshot, start: date) -> Im
 class _Importing:
     """One answer on its way into the book."""
 
-    def __init__(self, integration: Integration, start: date) -> None:
+    def __init__(self, integration: Integration, snapshot: avito.Snapshot, start: date) -> None:
         self.integration, self.start = integration, start
-        self.property = bookings.lock(integration.property_id)
+        self.property = integration.property
         self.is_first = integration.last_pull_at is None
-        rows = Booking.objects.filter(property=self.property, source=Booking.Source.AVITO)
+        # Years of old stays are of no use: the answer may name one, or lack one that lies ahead.
+        concerned = Q(check_in__gte=start) | Q(avito_booking_id__in=[row.id for row in snapshot.bookings])
+        rows = Booking.objects.filter(concerned, property=self.property, source=Booking.Source.AVITO)
         self.known = {row.avito_booking_id or 0: row for row in rows}
         self.new = self.changed = self.cancelled = self.bad = 0
         self.told: list[int] = []
@@ -175,12 +181,16 @@ class _Importing:
     def _moved(self, booking: Booking, before: dict[str, Any] | None, had: frozenset[date] = frozenset()) -> None:
         """Its nights may be others by now: what Avito has for them is closed by the booking itself, or not known."""
         bookings.revise(booking, before)
-        has = _nights_of(booking)
-        self.moved = True
-        self.closes |= bool(has - had)
-        self._days(had - has, is_open=None)
+        has, unknown = _nights_of(booking), had - _nights_of(booking)
         if booking.status == Booking.Status.CONFIRMED and settings.AVITO_STR_BOOKINGS_CLOSE_DATES:
             self._days(has, is_open=False)
+        elif before is None and booking.status == Booking.Status.CANCELLED:  # it came and went between two readings
+            unknown = frozenset(calendar.span(booking.check_in, booking.check_out))
+        elif before is not None and before["status"] == Booking.Status.CONFIRMED:  # it closes nothing by itself now
+            unknown = had
+        self._days(unknown, is_open=None)
+        self.moved = True
+        self.closes |= bool(has - had or has & unknown)
 
     def _days(self, days: Iterable[date], *, is_open: bool | None) -> None:
         rows = [ChannelDay(integration=self.integration, date=day, is_open=is_open) for day in sorted(days)]
@@ -199,6 +209,9 @@ class _Importing:
                 continue
             values: dict[str, Any] = {"unseen_polls": booking.unseen_polls + 1}
             is_unseen = values["unseen_polls"] >= UNSEEN_POLLS
+            if booking.status == Booking.Status.CONFIRMED and not booking.unseen_polls:
+                self._days(_nights_of(booking), is_open=None)  # should it be gone, it closes nothing there any more
+                self.moved = self.closes = True
             if is_unseen and booking.raw_status == "pending":
                 values |= {"status": Booking.Status.CANCELLED, "raw_status": EXPIRED, "holds": False}
             self._change(booking, values)
@@ -226,7 +239,7 @@ class _Importing:
 
     def finish(self) -> Import:
         if self.moved:
-            bookings.settle(self.property, told=self.told, closes=self.closes)
+            bookings.settle(self.property, told=self.told, closes=self.closes, by_person=False)
         return Import(self.new, self.changed, self.cancelled, self.bad)
 
     def _tell(self, booking: Booking, event: events.Type, kind: str) -> None:

@@ -6,7 +6,6 @@ days behind that will be sent again, whatever became of them.
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from datetime import date
 from typing import Any
 
 from django.db import transaction
@@ -17,7 +16,7 @@ from avito_accounts import limits
 from avito_accounts import services as accounts
 from avito_accounts.errors import AccountUnusable, code_of, text_of
 from integrations_str import calendar, log, queue
-from integrations_str.calendar import Day
+from integrations_str.calendar import Changes, Day
 from integrations_str.models import ITEM_ERRORS, ChannelDay, Conflict, Exchange, Integration
 from integrations_str.queue import Claim
 from integrations_str.state import State, state_of
@@ -74,20 +73,20 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
     if sending.must_close:
         queue.push_failed(claim, "avito_rejected", sending.refused)
         return
-    changes = state_of(integration).changes if sending.refused or sending.state.changes.refused else None
-    if changes and (text := sending.refused or _refusal(integration, changes.refused)):
-        # What was not complained of goes out with the next call.
-        more = bool(changes.prices or changes.opens) or sending.leaves_prices
+    changes, more = sending.state.changes, sending.leaves_prices
+    if sending.refused or changes.left:  # what was not complained of goes out with the next call
+        changes = state_of(integration).changes
+        more = more or bool(changes.prices or changes.opens)
+    if text := sending.refused or _refusal(integration, changes):
         queue.push_refused(claim, "avito_rejected", text, left_days=len(changes.left), more=more)
     else:
-        left = (changes or sending.state.changes).left
-        queue.pushed(claim, left_days=len(left), more=sending.leaves_prices)
+        queue.pushed(claim, left_days=len(changes.left), more=more)
 
 
-def _refusal(integration: Integration, days: Collection[date]) -> str:
-    """What Avito has said to days that it did not take, now or earlier; empty when there are none."""
-    rows = ChannelDay.objects.filter(integration=integration, date__in=days).order_by("date")
-    return next((text or "—" for text in rows.values_list("refusal", flat=True)), "")
+def _refusal(integration: Integration, changes: Changes) -> str:
+    """Why Avito has rejected nights that wait for their owner still; empty when there are none."""
+    days = ChannelDay.objects.filter(integration=integration, date__in=changes.refused).exclude(refusal="")
+    return days.values_list("refusal", flat=True).first() or ("—" if changes.refused else "")
 
 
 def failed(claim: Claim, error: Exception) -> None:
@@ -174,8 +173,9 @@ class _Sending:
         )
 
     def opens(self) -> None:
-        # Those refused before are sent as well, since the whole year is.
-        days = [day for day in self.state.days if self._opens_at_avito(day) is not day.is_open]
+        # All that differ, since the call says them all: it may also settle what Avito has refused before.
+        acked = self.state.acked
+        days = [day for day in self.state.days if acked.get(day.date, calendar.UNKNOWN).is_open is not day.is_open]
         # Every day stands here with the reason that closes it, so a year without a free night is one that is meant.
         closes_all = not any(day.is_open for day in self.state.days)
         intervals = calendar.free_intervals(self.state.days, closes_all=closes_all)
@@ -197,9 +197,6 @@ class _Sending:
             _OPEN,
             lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]},
         )
-
-    def _opens_at_avito(self, day: Day) -> bool | None:
-        return self.state.acked.get(day.date, calendar.UNKNOWN).is_open
 
     @property
     def _account(self) -> Any:

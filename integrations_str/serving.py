@@ -10,6 +10,7 @@ from functools import cache
 
 import structlog
 from django.db import connection, connections
+from django.db.models import Exists, OuterRef
 
 import doorbell
 from integrations_str import pull as reading
@@ -88,7 +89,8 @@ def _served(claim: Claim) -> None:
 def serve_one(claim: Claim) -> None:
     """Do what is due for one connection: nights to close first, else the bookings before anything is sent."""
     integration = load(claim)
-    if integration is None:
+    if integration is None:  # or gone, and its row with it
+        queue.account_failed(claim, "account_not_authorized", "", again_in=push.ACCOUNT_AGAIN_SECONDS)
         claim.let_go()
         return
     if claim.deaths >= queue.DEATHS_MAX:
@@ -97,21 +99,23 @@ def serve_one(claim: Claim) -> None:
         is_read = integration.last_pull_at is not None
         if claim.is_closing and is_read:
             push.push(integration, claim)
+        is_to_send = claim.pushes and not claim.is_closing
         if claim.pulls or not is_read:
             reading.pull(integration, claim)
-            integration = load(claim) or integration
-        if claim.pushes and not claim.is_closing and integration.last_pull_at is not None:
+            if is_to_send:
+                integration = load(claim) or integration
+        if is_to_send and integration.last_pull_at is not None:
             push.push(integration, claim)
     claim.let_go()
 
 
 def load(claim: Claim) -> Integration | None:
     """The connection, as its owner's own: with a property of theirs, and an account that they may use; else None."""
-    mine = Integration.objects.connected().filter(pk=claim.integration_id, property__owner=claim.owner_id)
-    integration = mine.select_related("property__owner", "account__authorization", "account__proxy").first()
-    if integration is None or not Access.objects.filter(user=claim.owner_id, account=integration.account_id).exists():
-        return None
-    return integration
+    access = Access.objects.filter(user=claim.owner_id, account=OuterRef("account"))
+    mine = Integration.objects.connected().filter(
+        Exists(access), pk=claim.integration_id, property__owner=claim.owner_id
+    )
+    return mine.select_related("property__owner", "account__authorization", "account__proxy").first()
 
 
 def _broke(claim: Claim) -> None:

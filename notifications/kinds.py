@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.dateparse import parse_date
+from django.utils.formats import date_format
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -18,6 +21,7 @@ class Kind:
     words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _PLACE = re.compile(r"%\((\w+)\)[sd]|%%")
 _kinds: dict[str, Kind] = {}
 
@@ -40,13 +44,22 @@ def detail_of(kind: str, params: Mapping[str, Any]) -> str:
     return _filled(known, known.detail, params) if known else ""
 
 
+def _as_people_write(given: str) -> str:
+    """A date as the reader writes dates; all else as it is."""
+    try:
+        day = parse_date(given) if _DATE.fullmatch(given) else None
+    except ValueError:  # such as the 31st of February
+        return given
+    return date_format(day, "SHORT_DATE_FORMAT") if day else given
+
+
 def _filled(kind: Kind, text: Any, params: Mapping[str, Any]) -> str:
     """As `text % params`, but nothing in a row or in a translation can make it fail."""
 
     def value(place: re.Match[str]) -> str:
         if not place[1]:
             return "%"
-        given = str(params.get(place[1], "?"))
+        given = _as_people_write(str(params.get(place[1], "?")))
         if given in kind.words.get(place[1], {}):  # words of their own, which may have places, too
             return _PLACE.sub(lambda inner: str(params.get(inner[1], "?")), str(kind.words[place[1]][given]))
         return given

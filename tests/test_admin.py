@@ -121,6 +121,7 @@ def test_an_admin_by_role_does_everything_an_account_needs() -> None:
 def test_somebody_without_a_role_and_somebody_outside_see_nothing() -> None:
     pks, stranger = a_bit_of_everything(), signed_in("stranger")
     outside = Client()
+    assert outside.get("/admin/login/").status_code == 200
     for path, pk in pks.items():
         for page in (path, f"{path}{pk}/change/"):
             assert stranger.get(page).status_code == 403

@@ -4,8 +4,9 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import pytest
 import redis
@@ -19,6 +20,7 @@ from avito_accounts.views import BROWSER_COOKIE
 from chats import tasks as chat_tasks
 from chats.models import Chat, Message
 from config.celery import app as celery
+from integrations_str import tasks as rent_tasks
 from tests.avito.loopback import ProxyServer
 from tests.conftest import Api
 from tests.factories import look_after_webhook, make_user
@@ -29,6 +31,7 @@ PROXY_PASSWORD = "pröxy pass+/word"
 WEBHOOK_KEY = "webhook-key-0123456789"
 SIGNATURE_SECRET = "signature-secret-0123456789"
 LOGIN_PASSWORD = "correct horse battery staple"
+HOME: dict[str, Any] = {"name": "Дом у моря", "basePrice": 2000}
 
 
 class Told:
@@ -243,6 +246,79 @@ def test_no_secret_is_stored_said_or_queued(
     # The search finds what is there, in whatever shape.
     for place, text in (("database", "Арбат"), ("database", chat_id), ("log", "oauth_connected"), ("queue", "deliver")):
         assert text in told.places[place], (place, text)
+
+
+def test_short_term_rent_tells_neither_its_tokens_nor_its_guests(
+    product: str, avito_sandbox: Sandbox, settings: LazySettings, told: Told
+) -> None:
+    settings.AVITO_OAUTH_SCOPES = list(ALL_SCOPES)
+    host, browser, pages = Api(product, make_user("host")), Api(product), []
+
+    def said(place: str, answer: Any) -> Any:
+        pages.append((place, answer))
+        return answer
+
+    def consent(link: str) -> Any:
+        secrets[f"ticket {len(secrets)}"] = unquote(link.partition("ticket=")[2])
+        asked = dict(parse_qsl(urlsplit(browser.get(link).headers["Location"]).query))
+        secrets[f"state {len(secrets)}"] = asked["state"]
+        secrets["browser"] = browser.session.cookies[BROWSER_COOKIE]
+        data = {**asked, "decision": "allow", "user_id": ANNA}
+        back = browser.call("POST", f"{avito_sandbox.base}/oauth", data=data).headers["Location"]
+        secrets[f"code {len(secrets)}"] = dict(parse_qsl(urlsplit(back).query))["code"]
+        return browser.get(back)
+
+    def keep_tokens() -> None:
+        stored = Authorization.objects.get()
+        secrets[f"access {len(secrets)}"] = stored.access_token
+        secrets[f"refresh {len(secrets)}"] = stored.refresh_token
+
+    secrets: dict[str, str] = {"application secret": settings.AVITO_OAUTH_CLIENT_SECRET}
+    guest: dict[str, Any] = {"name": "Засекреченный Гость", "email": "secret-guest@example.com", "phone": "9035550199"}
+    path = f"/api/v1/str/properties/{said('made', host.post('/api/v1/str/properties', HOME)).json()['id']}"
+    said("consent", consent(host.post(f"{path}/avito/authorize").json()["url"]))
+    keep_tokens()
+    item, account = avito_sandbox.make_rent_item(), Account.objects.get()
+    today = avito_sandbox.today(item)
+    day = [today + timedelta(days=number) for number in range(12)]
+    made = avito_sandbox.book(item, day[4], day[6], **guest)
+    avito_sandbox.raw_row(item, {**made.row, "avito_booking_id": 9, "check_out": "soon"})
+    connected = {"accountId": account.pk, "itemId": str(item)}
+    assert said("connected", host.post(f"{path}/avito", connected)).status_code == 201
+    rent_tasks.serve()
+    own = {"propertyId": int(path.rpartition("/")[2]), "checkIn": str(day[8]), "checkOut": str(day[10])}
+    contacts = {"guestName": guest["name"], "guestEmail": guest["email"], "guestPhone": guest["phone"]}
+    assert host.post("/api/v1/str/bookings", {**own, **contacts}).status_code == 201
+    said("taken", host.post("/api/v1/str/bookings", {**own, **contacts}))
+    said("bad", host.post("/api/v1/str/bookings", {**own, **contacts, "guests": 0}))
+    token = next(iter(value for name, value in secrets.items() if name.startswith("access")))
+    for status in (500, 400):
+        fault = json.dumps({"error": {"message": f"Bearer {token}"}})
+        avito_sandbox.rent_fault("status", status=status, body=fault, times=2)
+        said(f"failure {status}", host.post(f"{path}/avito/check-item", connected))
+        host.post(f"{path}/avito/sync")
+        rent_tasks.serve()
+    avito_sandbox.control("DELETE", "/faults")
+    avito_sandbox.control("POST", "/tokens/revoke", sellerId=ANNA)
+    host.post(f"{path}/avito/sync")
+    rent_tasks.serve()
+    rent_tasks.watch()
+    said("reconnected", consent(host.post(f"{path}/avito/reconnect").json()["url"]))
+    keep_tokens()
+    for place in (path, f"{path}/avito", f"{path}/avito/log", f"{path}/avito/preview", f"{path}/calendar",
+                  f"{path}/avito/accounts", "/api/v1/str/conflicts", "/api/v1/notifications", "/metrics"):  # fmt: skip
+        assert said(place, host.get(place)).status_code in (200, 403), place
+
+    for place, answer in pages:
+        told.add(f"answer: {place}", answer.text)
+        told.add(f"headers: {place}", repr({k: v for k, v in answer.headers.items() if k != "Set-Cookie"}))
+    dump(told)
+    queued(told)
+    found = {name: told.holding(secret) for name, secret in {**secrets, **guest}.items()}
+    assert {name: places for name, places in found.items() if places} == {}
+    assert len(secrets) == 12
+    assert HOME["name"] in told.places["database"]
+    assert any(row["guestName"] == guest["name"] for row in host.get("/api/v1/str/bookings").json()["results"])
 
 
 @pytest.mark.parametrize("shape", ["clear", "base64url", "hex", "quoted", "JSON"])

@@ -277,12 +277,17 @@ def plots(account: Account, days: int) -> list[Plot]:
     views, contacts, favorites = values("views"), values("contacts"), values("favorites")
     ads, balance = values("ads_count"), values("balance_real")
     return [
-        _plot(_("Views"), dates, views, _sum(views, days), is_wide=True),
-        _plot(_("Contacts"), dates, contacts, _sum(contacts, days)),
-        _plot(_("Favourites"), dates, favorites, _sum(favorites, days)),
+        plot(_("Views"), dates, views, days, is_wide=True),
+        plot(_("Contacts"), dates, contacts, days),
+        plot(_("Favourites"), dates, favorites, days),
         _plot(_("Active listings"), dates, ads, shown.number(_last(ads))),
         _plot(_("Balance, ₽"), dates, balance, shown.roubles(_last(balance))),
     ]
+
+
+def plot(title: str, dates: list[date], values: list[Any], days: int, *, is_wide: bool = False) -> Plot:
+    """What adds up, day by day; nothing for a day of which nothing is known."""
+    return _plot(title, dates, values, _sum(values, days), is_wide=is_wide)
 
 
 def _plot(title: str, dates: list[date], values: list[Any], total: str, *, is_wide: bool = False) -> Plot:

@@ -25,8 +25,9 @@ from integrations_str import bookings
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem, PropertyFilter
 from integrations_str.api import TAKEN
+from integrations_str.bookings import UNSEEN_POLLS
 from integrations_str.models import NIGHTS_MAX, Booking, Conflict, Night, Property
-from integrations_str.pull import STATUSES, UNSEEN_POLLS
+from integrations_str.pull import STATUSES
 
 TODAY = common.today_at(F("property__timezone"))
 IS_OVER = Q(check_out__lte=TODAY)
@@ -132,7 +133,7 @@ class AttentionFilter(shown.QuestionFilter):
     title, parameter_name = gettext_lazy("what to look at"), "look"
     answers = {
         "conflict": (gettext_lazy("overlap with another one"), Q(conflict=True)),
-        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=UNSEEN_POLLS)),
+        "unseen": (gettext_lazy("no longer shown by Avito"), IS_LIVING & Q(unseen_polls__gte=bookings.UNSEEN_POLLS)),
         "strange": (
             gettext_lazy("in a state unknown here"),
             Q(source=Booking.Source.AVITO, status=Booking.Status.PENDING) & ~Q(raw_status__in=STATUSES),
@@ -277,7 +278,7 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         booking = self.get_object(request, str(object_id))
-        is_ours = booking is not None and bookings.is_manual(booking) and booking.status != Booking.Status.CANCELLED
+        is_ours = booking is not None and booking.status != Booking.Status.CANCELLED and bookings.may_cancel(booking)
         buttons: list[UnfoldAction] = super().get_actions_detail(request, object_id)
         return buttons if is_ours else []
 
@@ -302,7 +303,7 @@ def note_of(booking: Booking) -> str:
     """What its state does not say."""
     if booking.status == Booking.Status.CANCELLED:
         return ""
-    if booking.unseen_polls >= UNSEEN_POLLS:
+    if booking.unseen_polls >= bookings.UNSEEN_POLLS:
         return _("no longer shown by Avito")
     if is_strange(booking):
         return _("Avito says “%(status)s”") % {"status": booking.raw_status}
@@ -325,7 +326,7 @@ def overview(booking: Any) -> dict[str, Any]:
         told = {"nights": common.stay(conflict.start, conflict.end)}
         found.append(Problem(text % told, href, _("What to do")))
     if booking.status != Booking.Status.CANCELLED and booking.unseen_polls >= UNSEEN_POLLS:
-        text = _("Avito no longer shows this booking. Its nights stay closed. Ask the guest, or cancel it at Avito.")
+        text = _("Avito no longer shows this booking. Its nights stay closed. Ask the guest; if it is off, cancel it.")
         found.append(Problem(text))
     elif is_strange(booking):
         text = _("Avito says “%(status)s”, which is not known here. Its nights stay closed; look at Avito.")

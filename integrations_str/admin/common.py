@@ -4,22 +4,24 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from django.db.models import DateField, F, Func, QuerySet
+from django.contrib.auth.models import User
+from django.db.models import DateField, F, Func, QuerySet, prefetch_related_objects
 from django.db.models.functions import Cast, Now
 from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from api.admin import RoleModelAdmin
 from api.roles import is_host, role_of
 from avito_accounts.admin import shown
-from avito_accounts.fields import look
 from integrations_str import health
 from integrations_str.models import Booking, Integration, Property
+from integrations_str.models import stay as stay
 
 STATES: dict[str, tuple[str, Any]] = {
     "ok": ("success", gettext_lazy("in agreement")),
@@ -52,6 +54,8 @@ class Problem:
 
 def sees_all(request: HttpRequest) -> bool:
     """Staff in charge: everybody's properties, and the queue."""
+    if isinstance(request.user, User):  # one query a request, however often it is asked
+        prefetch_related_objects([request.user], "groups")
     return role_of(request.user) == "admin"
 
 
@@ -89,6 +93,7 @@ class OwnModelAdmin(RoleModelAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "property":
+            kwargs["label"] = capfirst(Property._meta.verbose_name)
             kwargs["queryset"] = self.own(request, Property.objects.order_by("name"))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
@@ -130,10 +135,6 @@ def day(on: date) -> str:
     return date_format(on, "SHORT_DATE_FORMAT")
 
 
-def stay(check_in: date, check_out: date) -> str:
-    return f"{day(check_in)} – {day(check_out)}"
-
-
 def nights(count: int) -> str:
     return ngettext("%(count)d night", "%(count)d nights", count) % {"count": count}
 
@@ -164,11 +165,6 @@ def state_of(integration: Integration | None) -> tuple[str, str]:
 
 def booking_label(status: str) -> str:
     return shown.label(BOOKING_COLOURS[status], Booking.Status(status).label)
-
-
-def guest_of(booking: Booking) -> str:
-    """The guest's name; of a lost key nothing."""
-    return look(booking, "guest_name") or shown.NOTHING
 
 
 def booking_link(booking: Booking) -> SafeString:

@@ -108,7 +108,6 @@ def page_of(conflict: Conflict) -> dict[str, Any]:
                 "nights": common.nights(booking.nights),
                 "label": common.booking_label(booking.status),
                 "source": booking.get_source_display(),
-                "guest": common.guest_of(booking),
                 "price": common.roubles(booking.total_price),
             }
             for booking in (conflict.first, conflict.second)

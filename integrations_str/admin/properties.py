@@ -66,7 +66,7 @@ class ConflictFilter(shown.QuestionFilter):
     title, parameter_name = gettext_lazy("bookings"), "bookings"
     answers = {
         "conflict": (gettext_lazy("overlap"), Q(in_conflict=True)),
-        "none": (gettext_lazy("nobody comes"), Q(next_booking=None)),
+        "none": (gettext_lazy("nobody comes"), Q(next_booking__isnull=True)),
     }
 
 

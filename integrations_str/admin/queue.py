@@ -170,7 +170,7 @@ def reasons_of(task: SyncTask) -> list[str]:
 def when(at: Any) -> str:
     """A moment ahead, as people wait for it."""
     seconds = (at - timezone.now()).total_seconds()
-    if seconds <= 0:
+    if seconds < 1:
         return _("now")
     if seconds < 90:
         return _("in %(count)s s") % {"count": round(seconds)}

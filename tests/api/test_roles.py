@@ -9,7 +9,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from tests.conftest import Api
 from tests.factories import make_user
 
-Right = Literal["accounts.read", "accounts.manage", "messenger.use", "chats.use", "signed in", "public"]
+Right = Literal["accounts.read", "accounts.manage", "messenger.use", "chats.use", "signed in", "public", "link"]
 
 # (method, path below /api/v1): who may call it. The first that fits counts.
 ROWS: list[tuple[str, str, Right]] = [
@@ -21,6 +21,7 @@ ROWS: list[tuple[str, str, Right]] = [
     (".*", r"/messenger/.*", "messenger.use"),
     (".*", r"/avito/(chats|canned-replies|catch-up)(/.*)?", "chats.use"),
     ("GET", r"/(auth|oauth)/avito/callback", "public"),
+    ("GET", r"/(auth|oauth)/avito/authorize/for/\{\w+\}", "link"),
     (".*", r"/(auth|oauth)/avito/(authorize|refresh)/\{\w+\}", "accounts.manage"),
     ("POST", r"/auth/token(/refresh)?", "public"),
     ("GET", r"/auth/me", "signed in"),
@@ -73,7 +74,9 @@ def test_every_operation_is_for_whom_the_table_says(people: dict[str, Api], subt
             with subtests.test(f"{person} {method} {path}"):
                 answer = api.call(method, address, json={} if method in {"POST", "PUT", "PATCH"} else None, stream=True)
                 answer.close()
-                if right in HELD[person]:
+                if right == "link":  # whoever has one, and nobody without
+                    assert (answer.status_code, answer.reason) == (401, "Unauthorized")
+                elif right in HELD[person]:
                     assert answer.status_code not in {401, 403} or path.endswith(("/auth/token", "/auth/token/refresh"))
                     assert answer.status_code < 500 or answer.status_code in {502, 503, 504}
                 else:
@@ -88,6 +91,22 @@ def test_role_of_an_external_token_is_worth_the_same(product: str, people: dict[
     assert external.post("/api/v1/accounts", {"name": "x"}).status_code == 403
     unknown = Api(product, Authorization=f"Bearer {token(role='CALLCENTRE_GOD', sub='18')}")
     assert unknown.get("/api/v1/accounts").status_code == 403
+
+
+def test_anybody_signed_in_runs_properties_of_their_own(product: str, people: dict[str, Api]) -> None:
+    from tests.api.test_auth import token
+
+    external = Api(product, Authorization=f"Bearer {token(role='CALLCENTRE_GOD', sub='18')}")
+    hosts = {name: api for name, api in people.items() if name != "nobody"} | {"external": external}
+    made = {}
+    for name, api in hosts.items():
+        answer = api.post("/api/v1/str/properties", {"name": name, "basePrice": 2000})
+        assert answer.status_code == 201, name
+        made[name] = answer.json()["id"]
+    for name, api in hosts.items():
+        assert [row["id"] for row in api.get("/api/v1/str/properties").json()["results"]] == [made[name]]
+    assert people["nobody"].post("/api/v1/str/properties", {"name": "x", "basePrice": 1}).status_code == 401
+    assert people["nobody"].get("/api/v1/str/bookings").status_code == 401
 
 
 def test_right_lost_is_lost_at_once(product: str) -> None:

@@ -128,6 +128,11 @@ class Home:
         return [row["kind"] for row in reversed(rows)]
 
 
+def each(name: str, *values: Any) -> list[tuple[str, Any]]:
+    """The name beside each of the values, for a table of what is refused."""
+    return [(name, value) for value in values]
+
+
 def assert_agrees(home: Home) -> None:
     """Avito's calendar is, day by day, what the host's says."""
     theirs = home.avito.calendar(home.item, start=home.today)
@@ -155,8 +160,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def dialect(request: pytest.FixtureRequest, settings: LazySettings) -> str:
     """In whose paths Avito is asked."""
-    settings.AVITO_STR_DIALECT = getattr(request, "param", DIALECT or "official")
-    return settings.AVITO_STR_DIALECT
+    spoken: str = getattr(request, "param", DIALECT or "official")
+    settings.AVITO_STR_DIALECT = spoken
+    return spoken
 
 
 @pytest.fixture

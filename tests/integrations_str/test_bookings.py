@@ -12,7 +12,7 @@ from integrations_str.models import Booking, BookingRevision, Night
 from tests.api.conftest import assert_error
 from tests.conftest import Api
 from tests.factories import make_user
-from tests.integrations_str.conftest import Home, make_home
+from tests.integrations_str.conftest import Home, each, make_home
 
 BOOKINGS = "/api/v1/str/bookings"
 
@@ -75,15 +75,15 @@ def test_every_wrong_field_is_refused_by_its_name(home: Home, subtests: pytest.S
     good = {"propertyId": home.id, "checkIn": home.day(1).isoformat(), "checkOut": home.day(3).isoformat()}
     elsewhere = make_home(home.api.base, home.avito, home.account, make_user("elsewhere"))
     bad: list[tuple[str, Any]] = [
-        *[("propertyId", value) for value in (None, "", "x", 987654321, 10**30, -1, [], elsewhere.id)],
-        *[("checkIn", value) for value in (None, "", "soon", "2026-02-30", {})],
-        *[("checkOut", value) for value in (None, "2026-13-01", good["checkIn"], home.day(0).isoformat())],
-        *[("checkOut", value) for value in ("9999-12-31", home.day(732).isoformat())],
-        *[("guestName", value) for value in ("x" * 256, {}, None, "a\0b")],
-        *[("guestPhone", value) for value in ("позвоните", "123", "x" * 300, {}, None)],
-        *[("guestEmail", value) for value in ("нет", "a@", "a@b.c" + "c" * 300, None)],
-        *[("guests", value) for value in (0, -1, 101, "двое", 1.5)],
-        *[("totalPrice", value) for value in (-1, "дорого", 10**13, 1.5)],
+        *each("propertyId", None, "", "x", 987654321, 10**30, -1, [], elsewhere.id),
+        *each("checkIn", None, "", "soon", "2026-02-30", {}),
+        *each("checkOut", None, "2026-13-01", good["checkIn"], home.day(0).isoformat()),
+        *each("checkOut", "9999-12-31", home.day(732).isoformat()),
+        *each("guestName", "x" * 256, {}, None, "a\0b"),
+        *each("guestPhone", "позвоните", "123", "x" * 300, {}, None),
+        *each("guestEmail", "нет", "a@", "a@b.c" + "c" * 300, None),
+        *each("guests", 0, -1, 101, "двое", 1.5),
+        *each("totalPrice", -1, "дорого", 10**13, 1.5),
     ]
     kept = home.book(10, 12).json()
     for name, value in bad:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avito.rent import YEAR_DAYS, FreeInterval, PriceRange
@@ -36,6 +36,8 @@ from integrations_str.calendar import (
     wanted_days,
 )
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no failure."""
 TODAY = date(2026, 3, 1)
 MARKUP = Decimal(15)
 
@@ -45,7 +47,7 @@ def on(number: int) -> date:
     return TODAY + timedelta(number)
 
 
-def a_day(number: int, price: int = 2300, min_stay: int = 1, reason: Reason | None = None, **more: Any) -> Day:
+def a_day(number: int, price: int = 2300, min_stay: int = 1, reason: Any = None, **more: Any) -> Day:
     return Day(on(number), price, price, min_stay, reason, **more)
 
 
@@ -84,16 +86,18 @@ DAYS = st.dictionaries(
         st.sampled_from((1, 2, 30)),
         st.sampled_from((None, None, "booking", "closed", "pending_booking", "past")),
     ),
-    max_size=60,
+    max_size=30,
 ).map(lambda known: [a_day(number, *said) for number, said in known.items()])
 """Any days in any order, with gaps between them, the first and the last of the year among them."""
 
 
+@patient
 @given(DAYS)
 def test_prices_that_avito_reads_from_ranges_are_the_days_prices(days: list[Day]) -> None:
     assert prices_at_avito(price_ranges(days)) == {day.date: (day.channel_price, day.min_stay) for day in days}
 
 
+@patient
 @given(DAYS)
 def test_price_ranges_are_in_order_apart_and_as_few_as_can_be(days: list[Day]) -> None:
     ranges = price_ranges(days)
@@ -104,12 +108,14 @@ def test_price_ranges_are_in_order_apart_and_as_few_as_can_be(days: list[Day]) -
         assert not touch or (one.night_price, one.min_stay) != (after.night_price, after.min_stay)
 
 
+@patient
 @given(DAYS)
 def test_nights_that_avito_reads_as_free_are_the_open_days(days: list[Day]) -> None:
     free = free_intervals(days, closes_all=True)
     assert open_at_avito(free) == {day.date for day in days if day.is_open}
 
 
+@patient
 @given(DAYS)
 def test_intervals_are_in_order_never_touch_and_each_has_a_night_to_sell(days: list[Day]) -> None:
     free = free_intervals(days, closes_all=True)
@@ -117,6 +123,7 @@ def test_intervals_are_in_order_never_touch_and_each_has_a_night_to_sell(days: l
     assert all(one.end < after.start for one, after in pairwise(free))
 
 
+@patient
 @given(DAYS)
 def test_a_year_is_never_closed_by_accident(days: list[Day]) -> None:
     if any(day.is_open for day in days):
@@ -144,6 +151,7 @@ def test_one_night_is_a_price_of_one_date_and_an_interval_of_two() -> None:
     assert free_intervals([a_day(3)]) == [FreeInterval(on(3), on(4))]
 
 
+@patient
 @given(st.sets(st.integers(0, 60)))
 def test_ranges_of_dates_are_half_open_in_order_and_as_few_as_can_be(numbers: set[int]) -> None:
     ranges = date_ranges(on(number) for number in numbers)
@@ -214,6 +222,7 @@ def test_the_markup_is_rounded_half_up_to_whole_roubles_and_never_below_one(
     assert channel_price(price, Decimal(markup)) == channel
 
 
+@patient
 @given(st.integers(1, 10**8), st.decimals(-90, 300, places=2))
 def test_a_channel_price_is_within_half_a_rouble(price: int, markup: Decimal) -> None:
     exact = Decimal(price) * (100 + markup) / 100
@@ -276,7 +285,7 @@ def test_a_price_waits_for_a_guest_who_has_not_paid_while_the_night_closes_at_on
 
 
 @pytest.mark.parametrize("differs", [{"price": 2400}, {"min_stay": 2}])
-def test_what_was_refused_waits_until_something_else_is_wanted(differs: dict[str, int]) -> None:
+def test_what_was_refused_waits_until_something_else_is_wanted(differs: dict[str, Any]) -> None:
     day = a_day(0)
     refused = {day.date: Acked(is_open=True, refused_price=day.channel_price, refused_min_stay=day.min_stay)}
     assert (changes([day], refused).prices, changes([day], refused).left) == ((), (day.date,))
@@ -323,6 +332,7 @@ CLAIMS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), max_size=8).
 )
 
 
+@patient
 @given(CLAIMS, st.randoms(use_true_random=False))
 def test_bookings_overlap_exactly_where_both_claim_a_night(claims: list[Claim], random: Any) -> None:
     random.shuffle(claims)
@@ -379,6 +389,7 @@ def test_soon_is_a_fortnight() -> None:
 FIRST, MOST, CLOSING_MOST = 5, 600, 60
 
 
+@patient
 @given(st.integers(1, 100_000), st.booleans(), st.floats(0, 1))
 def test_a_wait_is_never_near_zero_and_never_too_long(failures: int, is_closing: bool, chance: float) -> None:
     seconds = backoff_seconds(failures, is_closing=is_closing, chance=chance)

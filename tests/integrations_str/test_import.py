@@ -393,11 +393,18 @@ def test_a_booking_that_avito_no_longer_shows_is_the_hosts_to_cancel(on: Home, c
         assert_agrees(on)
 
 
-def test_bookings_of_an_item_that_was_taken_off_are_the_hosts_to_cancel(on: Home) -> None:
+@pytest.mark.parametrize("has_another", [False, True])
+def test_bookings_of_an_item_that_was_taken_off_are_the_hosts_to_cancel(on: Home, has_another: bool) -> None:
     on.avito.book(on.item, on.day(4), on.day(6))
     on.read_now()
     assert cancelled(on).status_code == 409
     on.api.delete(f"{on.path}/avito")
+    if has_another:
+        on.item = on.avito.make_rent_item()
+        on.connect_and_push()
+        for _time in range(4):
+            on.read_now()
+        assert told(on) == ["booking_new"]  # nobody expects the other item to show it
     assert cancelled(on).json()["status"] == "cancelled"
     assert held(on) == []
 

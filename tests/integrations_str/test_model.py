@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from avito_accounts import limits
 from avito_accounts.models import Account
-from integrations_str import pull, push
-from integrations_str.models import Booking, SyncTask
-from tests.integrations_str.conftest import Home, make_home, work
+from integrations_str import bookings, pull, push, queue
+from integrations_str.models import Booking, Integration, SyncTask
+from tests.integrations_str.conftest import Home, assert_agrees, make_home, work
 from tests.sandbox import driver
 from tests.sandbox.driver import Sandbox
 
-RUNS = int(os.environ.get("MODEL_RUNS", "3"))
+RUNS = int(os.environ.get("MODEL_RUNS", "2"))
 SEEDS = [int(seed) for seed in os.environ["MODEL_SEED"].split(",")] if "MODEL_SEED" in os.environ else range(RUNS)
 STEPS = 25
 NIGHTS = 40
@@ -283,8 +283,7 @@ class Life:
         self.say("while a worker works:")
         limits.reset()
         SyncTask.objects.filter(integration__property=self.home.id).update(pull_at=timezone.now())
-        worker = threading.Thread(target=_work_apart)
-        worker.start()
+        worker = _Apart(work)
         edits = {self.changes_rates: 2, self.books: 3, self.moves: 1, self.cancels: 1, self.changes_the_property: 1}
         for _ in range(self.random.randint(1, 4)):
             self._one_of(edits)()
@@ -425,8 +424,119 @@ def nights(first: dt.date, end: dt.date) -> list[dt.date]:
     return [first + dt.timedelta(number) for number in range((end - first).days)]
 
 
-def _work_apart() -> None:
-    try:
-        work()
-    finally:
-        connections.close_all()
+# What such lives have shown
+
+
+def test_a_reading_and_a_booking_at_the_same_moment_do_not_lock_each_other_out(home: Home) -> None:
+    """Whoever changes bookings takes the property before its task; so does the reading."""
+    home.connect_and_push()
+    _reading_is_due(home)
+    with transaction.atomic():
+        property = bookings.lock(home.id)
+        worker = _Apart(work)
+        driver.wait_for(_somebody_waits)
+        queue.touch(property.pk)
+    worker.join()
+    work()
+    assert home.connection()["status"] == "ok"
+
+
+def test_a_push_and_a_change_of_the_connection_do_not_lock_each_other_out(home: Home) -> None:
+    """A push writes the connection while it holds the task."""
+    home.connect_and_push()
+    with transaction.atomic():
+        SyncTask.objects.select_for_update(of=("self",)).get(integration__property=home.id)
+        change = _Apart(lambda: home.api.patch(f"{home.path}/avito", {"markupPercent": "20"}))
+        driver.wait_for(_somebody_waits)
+        Integration.objects.filter(property=home.id).update(base_price=None)
+    change.join()
+    assert change.result.status_code == 200
+    work()
+    assert_agrees(home)
+
+
+def test_a_choice_made_during_a_reading_is_not_undone_by_it(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.book(home.item, home.day(3), home.day(5), paid=False)
+    home.avito.rent_fault("latency", "reads", home.item, seconds=0.5, apply="before", times=1)
+    _reading_is_due(home)
+    worker = _Apart(work)
+    driver.wait_for(lambda: home.avito.rent_calls(home.item, "reads"))
+    assert home.api.patch(f"{home.path}/avito", {"holdPending": False}).status_code == 200
+    worker.join()
+    work()
+    assert home.bookings()[0]["status"] == "pending"
+    assert [home.calendar()[home.day(number)]["open"] for number in (3, 4)] == [True, True]
+
+
+def test_nights_of_a_paid_booking_that_vanishes_are_closed_by_ourselves(home: Home) -> None:
+    """As long as it stood there it closed them; now nobody else does."""
+    home.avito.switch(home.item, canceledStay=False)
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(3), home.day(5))
+    home.read_now()
+    assert home.writes() == []
+    home.avito.cancel(guest)
+    assert home.avito.calendar(home.item)[home.day(3)].open == 1
+    home.read_now()
+    assert home.writes() == ["intervals"]
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    assert_agrees(home)
+
+
+def test_nights_of_a_paid_booking_that_turns_into_something_unknown_are_closed_by_ourselves(home: Home) -> None:
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(3), home.day(5))
+    home.read_now()
+    home.avito.edit(guest, status="overbook")
+    home.read_now()
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    assert_agrees(home)
+
+
+def test_nights_of_a_booking_that_came_and_went_unread_are_sold_again(home: Home) -> None:
+    home.avito.switch(home.item, cancellationReopens=False)
+    home.connect_and_push()
+    home.avito.cancel(home.avito.book(home.item, home.day(3), home.day(5)))
+    assert home.avito.calendar(home.item)[home.day(3)].open == 0
+    home.read_now()
+    assert_agrees(home)
+
+
+def test_what_was_refused_of_the_year_is_there_once_the_year_is_taken(home: Home) -> None:
+    home.connect_and_push()
+    home.avito.rent_fault("status", "intervals", home.item, status=422, times=1)
+    home.set_rate(3, closed=True)
+    work()
+    assert home.calendar()[home.day(3)]["sync"] == "failed"
+    home.set_rate(9, closed=True)
+    work()
+    assert home.calendar()[home.day(3)]["sync"] == "synced"
+    assert_agrees(home)
+    assert (home.connection()["status"], home.connection()["pendingDays"]) == ("ok", 0)
+
+
+class _Apart(threading.Thread):
+    """Something done by somebody else meanwhile."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        super().__init__()
+        self.action = action
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self.action()
+        finally:
+            connections.close_all()
+
+
+def _reading_is_due(home: Home) -> None:
+    SyncTask.objects.filter(integration__property=home.id).update(pull_at=timezone.now())
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])

@@ -11,7 +11,7 @@ from django.utils import timezone
 from integrations_str.models import Property, Rate, SyncTask
 from tests.api.conftest import assert_error
 from tests.conftest import Api
-from tests.integrations_str.conftest import Home, work
+from tests.integrations_str.conftest import Home, each, work
 
 PROPERTIES = "/api/v1/str/properties"
 GOOD = {
@@ -54,13 +54,13 @@ def test_what_is_not_said_has_a_sensible_beginning(api: Api) -> None:
 
 
 BAD_FIELDS: list[tuple[str, Any]] = [
-    *[("name", bad) for bad in ("", "   ", None, "x" * 121, ["x"], {"a": 1}, "a\0b")],
-    *[("address", bad) for bad in (None, "x" * 501, {}, "a\0b")],
-    *[("timezone", bad) for bad in ("", None, "Moscow", "Europe/Atlantis", "+03:00", "../etc/passwd", 3, "x" * 65)],
-    *[("currency", bad) for bad in ("", None, "USD", "rub", "RUBLES", 643)],
-    *[("basePrice", bad) for bad in (0, -1, None, "много", 100_000_001, 10**30, 1.5, True, [])],
-    *[("minStay", bad) for bad in (0, -1, 31, None, "два", 10**30, 2.5)],
-    *[("maxGuests", bad) for bad in (0, -1, 101, None, "все", 10**30)],
+    *each("name", "", "   ", None, "x" * 121, ["x"], {"a": 1}, "a\0b"),
+    *each("address", None, "x" * 501, {}, "a\0b"),
+    *each("timezone", "", None, "Moscow", "Europe/Atlantis", "+03:00", "../etc/passwd", 3, "x" * 65),
+    *each("currency", "", None, "USD", "rub", "RUBLES", 643),
+    *each("basePrice", 0, -1, None, "много", 100_000_001, 10**30, 1.5, True, []),
+    *each("minStay", 0, -1, 31, None, "два", 10**30, 2.5),
+    *each("maxGuests", 0, -1, 101, None, "все", 10**30),
 ]
 
 
@@ -168,18 +168,19 @@ def test_the_propertys_own_values_follow_wherever_nothing_else_is_said(home: Hom
 
 def test_every_wrong_rate_is_refused_by_its_name_and_nothing_is_kept(home: Home, subtests: pytest.Subtests) -> None:
     one = {"from": day(home, 1), "to": day(home, 2)}
-    bad: list[tuple[str, dict[str, Any]]] = [
-        *[("from", {"from": value}) for value in (None, "", "soon", "2026-02-30", "01.08.2026", 7, {}, "0000-01-01")],
-        *[("to", {"to": value}) for value in (None, "", "2026-13-01", day(home, 0), "9999-12-31", day(home, 731))],
-        *[("price", {"price": value}) for value in (0, -5, "дорого", 1.5, 100_000_001, 10**40, [], "1e5")],
-        *[("minStay", {"minStay": value}) for value in (0, 31, 45, "неделя", -1)],
-        *[("closed", {"closed": value}) for value in ("может быть", 7, {}, [])],
+    bad: list[tuple[str, Any]] = [
+        *each("from", None, "", "soon", "2026-02-30", "01.08.2026", 7, {}, "0000-01-01"),
+        *each("to", None, "", "2026-13-01", day(home, 0), "9999-12-31", day(home, 731)),
+        *each("price", 0, -5, "дорого", 1.5, 100_000_001, 10**40, [], "1e5"),
+        *each("minStay", 0, 31, 45, "неделя", -1),
+        *each("closed", "может быть", 7, {}, []),
     ]
-    for name, values in bad:
-        with subtests.test(str(values)[:60]):
-            answer = home.api.put(f"{home.path}/rates", {"ranges": [one, {**one, "price": 5, **values}]})
+    for name, value in bad:
+        with subtests.test(f"{name}={str(value)[:60]}"):
+            answer = home.api.put(f"{home.path}/rates", {"ranges": [one, {**one, "price": 5, name: value}]})
             assert_error(answer, 400, attr=f"ranges.1.{name}")
-    for ranges in (None, [], {}, "x", [one] * 732, [None], ["x"]):
+    wrong: list[Any] = [None, [], {}, "x", [one] * 732, [None], ["x"]]
+    for ranges in wrong:
         with subtests.test(str(ranges)[:20]):
             error = assert_error(home.api.put(f"{home.path}/rates", {"ranges": ranges}), 400)
             assert error["attr"].startswith("ranges")

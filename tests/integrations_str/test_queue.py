@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -183,7 +184,7 @@ def test_a_stale_owner_writes_nothing(home: Home) -> None:
     home.tasks.update(claimed_until=Now() - dt.timedelta(seconds=1))
     (fresh,) = queue.claim(1)
     row = home.tasks.values().get()
-    writes = [
+    writes: list[Callable[[], object]] = [
         stale.renew,
         lambda: queue.pushed(stale),
         lambda: queue.push_refused(stale, "avito_rejected", "", left_days=1, more=False),
@@ -312,7 +313,7 @@ def test_what_kills_its_workers_three_times_is_put_aside_and_the_rest_is_done(
     for home in homes:
         home.set_rate(10, price=2500)
     code = DEADLY.replace("sys.argv[1]", str(integration_of(bad).pk))
-    codes = []
+    codes: list[int] = []
     while not bad.tasks.filter(dead_at__isnull=False) and len(codes) < 6:
         make_due(*(home for home in homes if home.tasks.filter(push_at__isnull=False, dead_at=None)))
         SyncTask.objects.filter(claimed_until__isnull=False).update(claimed_until=Now() - dt.timedelta(seconds=1))
@@ -357,3 +358,31 @@ def test_a_thousand_edits_are_few_calls_and_the_last_one_wins(home: Home, monkey
     assert kinds["prices"] <= 2 + seconds / EDITS_QUIET
     assert_agrees(home)
     assert home.calendar()[home.day(5)]["price"] == 9999
+
+
+def test_edits_and_readings_at_once_never_block_each_other_for_good(home: Home) -> None:
+    home.connect_and_push()
+    guest = home.avito.book(home.item, home.day(40), home.day(42))
+    is_over = threading.Event()
+
+    def worker() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            home.avito.move(guest, home.day(40 + number % 5), home.day(50), force=True)
+            home.read_now()
+        connection.close()
+
+    def edit(number: int) -> tuple[int, int]:
+        path, body = f"{home.path}/rates", {"from": home.day(3).isoformat(), "to": home.day(9).isoformat()}
+        rates = home.api.put(path, {"ranges": [{**body, "price": 2500 + number}]}).status_code
+        return rates, home.api.patch(f"{home.path}/avito", {"markupPercent": number % 30}).status_code
+
+    with ThreadPoolExecutor(5) as pool:
+        serving = pool.submit(worker)
+        answers = Counter(pool.map(edit, range(30)))
+        is_over.set()
+        serving.result()
+    assert answers == {(200, 200): 30}
+    work()
+    assert_agrees(home)

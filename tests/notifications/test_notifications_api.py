@@ -93,6 +93,15 @@ def test_odd_news_harms_nothing(colleague: Api, kind: str, params: dict[str, obj
     assert (row["title"], row["detail"]) == (title, detail)
 
 
+@pytest.mark.parametrize(("language", "day"), [("ru", "14.08.2026"), ("en", "08/14/2026")])
+def test_a_date_within_the_words_is_written_as_the_reader_writes_dates(colleague: Api, language: str, day: str) -> None:
+    tell("2026-08-14")
+    tell("2026-02-31")
+    no_day, shown_day = colleague.call("GET", NEWS, headers={"Accept-Language": language}).json()["results"]
+    assert day in shown_day["title"]
+    assert "2026-02-31" in no_day["title"]
+
+
 def test_the_list_comes_in_pages(colleague: Api) -> None:
     rows = [tell(str(number)).pk for number in range(5)]
     first = colleague.get(NEWS, pageSize=2).json()

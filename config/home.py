@@ -1,0 +1,165 @@
+"""The first page of the back office: what is there, what is wrong, what to do next; a dozen queries at most."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Min, Sum
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from api.roles import permissions_of
+from avito_accounts.admin import shown
+from avito_accounts.admin.accounts import HAS_PROBLEM
+from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
+from avito_accounts.models import Account, DailyStats, moscow_today
+from chats.models import Chat, WebhookEvent
+from config.health import HEARTBEAT_MAX_AGE_SECONDS
+from config.models import Heartbeat
+from integrations_str.health import health_of
+from integrations_str.models import Booking, Conflict, Integration, Property
+from notifications.models import Notification
+
+DAYS = 30
+LOW_BALANCE_RUB = 500
+"""Below this an account is named: promotion at Avito stops without money, and nobody notices."""
+SHOWN = 6
+"""Of what could be a long list, the first so many stand here."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that a new installation needs once."""
+
+    text: str
+    href: str
+    is_done: bool = False
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What Unfold's index page shows; each part for those who may see it."""
+    user, rights = request.user, permissions_of(request.user)
+    assert isinstance(user, User)  # noqa: S101  the admin lets nobody else in
+    home: dict[str, Any] = {"problems": [], "cards": [], "plots": [], "steps": []}
+    if "accounts.read" in rights:
+        _accounts(home, may_manage="accounts.manage" in rights)
+    if "chats.use" in rights:
+        _chats(home)
+    _rent(home, user)
+    if "accounts.manage" in rights:
+        _processes(home)
+    news = Notification.objects.visible_to(user).saying_if_read_by(user).saying_if_open()
+    home["news"] = list(news.order_by("-created_at", "-id")[:SHOWN])
+    home["steps"] = home["steps"] if any(not step.is_done for step in home["steps"]) else []
+    return {**context, "home": home, "chart_options": json.dumps(OPTIONS)}
+
+
+def _accounts(home: dict[str, Any], *, may_manage: bool) -> None:
+    figures = summary(HAS_PROBLEM)
+    accounts = reverse("admin:avito_accounts_account_changelist")
+    if may_manage:
+        home["steps"] += [
+            Step(
+                _("Add an account and connect it to Avito"), reverse("admin:avito_accounts_account_add"), figures["any"]
+            ),
+            Step(
+                _("Give consent at Avito: the account’s page has the button “Connect Avito”"),
+                accounts,
+                figures["connected"] != "0",
+            ),
+        ]
+    if not figures["any"]:
+        return
+    if figures["problems"]:
+        text = _("Accounts with problems: %(count)s.") % {"count": figures["problems"]}
+        home["problems"].append(Problem(text, f"{accounts}?connection=problems", _("Show them")))
+    home["cards"] += [
+        Card(
+            _("Accounts connected"), f"{figures['connected']} / {figures['total']}", shown.link(accounts, _("accounts"))
+        ),
+        Card(
+            _("Online now"),
+            figures["online"],
+            shown.link(reverse("admin:messenger_presence_changelist"), _("eternal online")),
+        ),
+    ]
+    first = moscow_today() - timedelta(days=DAYS - 1)
+    rows = DailyStats.objects.filter(date__gte=first).values("date").order_by("date")
+    days = {row["date"]: row for row in rows.annotate(views=Sum("views"), contacts=Sum("contacts"))}
+    dates = [first + timedelta(days=number) for number in range(DAYS)]
+    yesterday = days.get(dates[-2], {})
+    for name, title, now in (
+        ("views", _("Views today"), figures["views"]),
+        ("contacts", _("Contacts today"), figures["contacts"]),
+    ):
+        note = _("yesterday, the whole day: %(count)s") % {"count": shown.number(yesterday.get(name))}
+        home["cards"].append(Card(title, now, note))
+    if days:
+        for name, title in (("views", _("Views")), ("contacts", _("Contacts"))):
+            values = [days.get(day, {}).get(name) for day in dates]
+            home["plots"].append(plot(title, dates, values, DAYS))
+    low = Account.objects.filter(balance_real__lt=LOW_BALANCE_RUB).order_by("balance_real")
+    for account in low[:SHOWN]:
+        text = _("The balance of %(account)s runs low: %(balance)s.")
+        told = {"account": account.name, "balance": shown.roubles(account.balance_real)}
+        href = reverse("admin:avito_accounts_account_change", args=[account.pk])
+        home["problems"].append(Problem(text % told, href, _("Open the account")))
+
+
+def _chats(home: dict[str, Any]) -> None:
+    unread = Chat.objects.filter(unread_count__gt=0).aggregate(count=Count("pk"), oldest=Min("last_message_at"))
+    note = _("the longest waits since %(time)s") % {"time": shown.moment(unread["oldest"])} if unread["oldest"] else ""
+    inbox = reverse("chats_inbox")
+    home["cards"].append(Card(_("Unread chats"), shown.link(inbox, shown.number(unread["count"])), note))
+
+
+def _rent(home: dict[str, Any], user: User) -> None:
+    """A host's own properties; a superuser's are all."""
+    mine = Property.objects.all() if user.is_superuser else Property.objects.owned_by(user)
+    count = mine.count()
+    if not count:
+        return
+    connections = Integration.objects.connected().filter(property__in=mine)
+    connected = list(connections.select_related("task", "property", "account__authorization").order_by("pk")[:500])
+    troubled = [(one, health) for one in connected if (health := health_of(one)).status not in ("ok", "syncing", "off")]
+    page = "admin:integrations_str_integration_change"
+    for one, health in troubled[:SHOWN]:
+        text = _("Calendar of %(property)s: %(reason)s") % {"property": one.property.name, "reason": health.detail}
+        home["problems"].append(Problem(text, reverse(page, args=[one.pk]), _("Open the connection")))
+    conflicts = Conflict.objects.filter(property__in=mine, solved_at=None).count()
+    if conflicts:
+        text = _("Bookings that claim the same nights: %(count)s.") % {"count": conflicts}
+        href = reverse("admin:integrations_str_conflict_changelist")
+        home["problems"].append(Problem(text, href, _("Show them")))
+    properties = reverse("admin:integrations_str_property_changelist")
+    well = len(connected) - len(troubled)
+    home["cards"].append(
+        Card(_("Calendars in agreement"), f"{well} / {count}", shown.link(properties, _("properties")))
+    )
+    arrivals = Booking.objects.filter(property__in=mine, holds=True, check_in__gte=moscow_today())
+    home["arrivals"] = list(arrivals.select_related("property").order_by("check_in", "pk")[:SHOWN])
+    home["steps"].append(Step(_("Connect a property to its item at Avito"), properties, bool(connected)))
+
+
+def _processes(home: dict[str, Any]) -> None:
+    """What an installation stands on; said only when it does not hold."""
+    alive_since = timezone.now() - timedelta(seconds=HEARTBEAT_MAX_AGE_SECONDS)
+    beats = dict(Heartbeat.objects.values_list("name", "beat_at"))
+    for name, text in (
+        (
+            "worker",
+            _("No worker is alive: nothing is sent, received or checked. Start it (make run, or the container)."),
+        ),
+        ("beat", _("Beat is not alive: what is due by time waits. Start it (make run, or the container).")),
+    ):
+        if name not in beats or beats[name] < alive_since:
+            home["problems"].append(Problem(text))
+    dead = WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD).count()
+    if dead:
+        href = reverse("admin:chats_webhookevent_changelist") + "?status__exact=dead"
+        text = _("Deliveries from Avito that could not be used: %(count)s.") % {"count": dead}
+        home["problems"].append(Problem(text, href, _("Show them")))
