@@ -126,7 +126,8 @@ class _Sending:
         prices: list[Callable[[], None]] = [self.base] if self.state.base_differs else []
         prices += [self.prices] if changes.prices else []
         opens = [self.opens] if changes.opens else []
-        if self.claim.is_closing and opens and self.integration.first_pushed_at:
+        is_first_try = not self.claim.push_failures  # a closing that fails for ever holds up prices no longer
+        if self.claim.is_closing and opens and self.integration.first_pushed_at and is_first_try:
             self.leaves_prices = bool(prices)
             return opens
         return [*opens, *prices] if changes.closes and self.integration.first_pushed_at else [*prices, *opens]
@@ -192,11 +193,7 @@ class _Sending:
     def _not_taken(self, days: Sequence[Day], error: avito.Invalid) -> None:
         """What was to open waits for its owner; what is to close is tried until it does, for it is taken."""
         self.must_close = any(not day.is_open for day in days)
-        self._write(
-            [day for day in days if day.is_open],
-            _OPEN,
-            lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]},
-        )
+        self._write(days, _OPEN, lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]})
 
     @property
     def _account(self) -> Any:
