@@ -224,7 +224,9 @@ def _account_of(owner: Owner) -> Account:
 
 
 def _may_more(account: Account, token: avito.Token) -> bool:
-    stored = Authorization.objects.filter(account=account, dead_reason="").first()
+    """An authorisation that Avito has refused may do nothing, whatever it was given for."""
+    alive = Authorization.objects.filter(account=account, dead_reason="")
+    stored = alive.exclude(account__connection_status=Account.ConnectionStatus.NEEDS_RECONNECT).first()
     return stored is not None and not set(stored.scopes) <= set(token.scopes)
 
 

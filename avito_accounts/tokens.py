@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 LOCK_NAMESPACE = 0x61766974  # "avit": keeps our advisory locks apart from anybody else's
 LOCK_WAIT_SECONDS = 30
 REFRESH_AHEAD_SECONDS = 300
+NOBODY = 0
+"""For the budget of calls: whose token it is has yet to be found out."""
 STORE_ATTEMPTS = 6
 WITHOUT_TOKENS = (Account.ConnectionStatus.NEEDS_RECONNECT, Account.ConnectionStatus.NOT_CHECKED)
 """States of a connection that new tokens end."""
@@ -79,7 +81,7 @@ def client_for(account: Account, token: str, *, until: float | None = None) -> a
     """
     transport, proxy = _transport(account)
     in_time = transport if until is None else Until(transport, until)
-    metered = limits.Metered(in_time, account.pk, before_waiting=release_connection)
+    metered = limits.Metered(in_time, account.pk or NOBODY, before_waiting=release_connection)
     if proxy is None:
         return avito.Client(token, metered, settings.AVITO_STR_DIALECT)
     guarded = proxies.Guarded(transport, proxy, sender=metered, before_sending=release_connection)

@@ -15,7 +15,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, inline_serializer
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -107,7 +107,7 @@ class IntegrationSerializer(ModelSerializer):
         task = integration.task
         if not integration.is_active or not health.is_usable(integration):
             return None
-        moments = [moment for moment in (task.push_at, task.pull_at) if moment]
+        moments = [moment for moment in (None if task.dead_at else task.push_at, task.pull_at) if moment]
         return serializers.DateTimeField().to_representation(min(moments))
 
     def get_pending_days(self, integration: Integration) -> int:
@@ -454,6 +454,11 @@ class OwnViewSet(viewsets.GenericViewSet[Any]):
         assert isinstance(user, User)  # noqa: S101  see the permission
         return user
 
+    def handle_exception(self, exc: Exception) -> Response:
+        """What was deleted, or taken off, while the request waited for its turn is as missing as what never was."""
+        is_gone = isinstance(exc, Property.DoesNotExist | Booking.DoesNotExist | Integration.DoesNotExist)
+        return super().handle_exception(NotFound() if is_gone else exc)
+
 
 LINK = inline_serializer("StrLink", {"url": serializers.URLField()})
 AVAILABLE = inline_serializer("StrAvailable", {"available": serializers.BooleanField()})
@@ -740,6 +745,8 @@ class BookingViewSet(mixins.ListModelMixin, mixins.CreateModelMixin, mixins.Retr
             return Response(self._shown(bookings.change(booking, **said)))
         except bookings.DatesTaken:
             raise Refused(TAKEN, "dates_taken") from None
+        except bookings.NoNights:
+            raise serializers.ValidationError({"checkOut": _("After “checkIn”.")}) from None
         except bookings.NotYours:
             raise Refused(_("A booking of Avito's is changed at Avito."), "avito_booking") from None
 

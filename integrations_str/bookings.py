@@ -30,6 +30,10 @@ class DatesTaken(Exception):
     """Another booking holds one of the nights."""
 
 
+class NoNights(Exception):
+    """The stay would end before it begins: somebody else has changed it meanwhile."""
+
+
 class NotYours(Exception):
     """A booking of Avito's is changed at Avito: here only notes about the guest may be.
 
@@ -57,7 +61,10 @@ def book(property: Property, **fields: Any) -> Booking:
 
 
 def change(booking: Booking, **fields: Any) -> Booking:
-    """Change a booking that was written down by hand; of Avito's, see NotYours. Raises DatesTaken, NotYours."""
+    """Change a booking that was written down by hand; of Avito's, see NotYours.
+
+    Raises DatesTaken, NotYours and NoNights.
+    """
     with transaction.atomic():
         property = lock(booking.property_id)
         booking = Booking.objects.select_for_update().get(pk=booking.pk)
@@ -67,6 +74,10 @@ def change(booking: Booking, **fields: Any) -> Booking:
         before = facts(booking)
         for name, value in fields.items():
             setattr(booking, name, value)
+        if not set(CONTACTS).isdisjoint(fields):
+            booking.contacts_erased_at = None  # there is somebody to forget again
+        if not booking.check_in < booking.check_out:
+            raise NoNights
         if booking.status == Booking.Status.CANCELLED:
             booking.holds = False
         booking.save()
@@ -179,6 +190,14 @@ def _settle_conflicts(property: Property, since: date, told: Collection[int]) ->
         elif pair not in found:  # time has passed over it
             Conflict.objects.filter(pk=conflict.pk).update(solved_at=timezone.now())
             news.forget_conflict(conflict)
+
+
+def forget_past_conflicts() -> None:
+    """What time has passed over is no conflict any more, also where nothing changes."""
+    past = Conflict.objects.filter(solved_at=None, end__lte=timezone.now().date() - RECENT)
+    for conflict in past:
+        Conflict.objects.filter(pk=conflict.pk).update(solved_at=timezone.now())
+        news.forget_conflict(conflict)
 
 
 def set_whether_pending_hold(property: Property, *, holds: bool) -> None:

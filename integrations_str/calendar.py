@@ -159,7 +159,7 @@ def changes(days: Iterable[Day], acked: Mapping[date, Acked]) -> Changes:
             else:
                 prices.append(day)
         if has.is_open is not day.is_open:
-            if has.refused_open is day.is_open:
+            if has.refused_open is day.is_open and day.is_open:  # what is taken has to close, whatever Avito says
                 refused.append(day.date)
             else:
                 opens.append(day)

@@ -196,7 +196,8 @@ def change(integration: Integration, **fields: Any) -> Integration:
 def disconnect(integration: Integration, *, close_sales: bool) -> None:
     """Take the property off. `close_sales`: close the whole year at Avito first; if that fails it stays connected.
 
-    Raises AvitoError and AccountUnusable then, Busy when a worker does not let go.
+    Raises AvitoError and AccountUnusable then, Busy when a worker does not let go, Integration.DoesNotExist when
+    somebody else has taken it off meanwhile.
     """
     claim = _hold(integration)
     try:
@@ -224,6 +225,8 @@ def _hold(integration: Integration) -> Claim:
     while (claim := queue.hold(integration.pk)) is None:
         if time.monotonic() > until:
             raise Busy
+        if not Integration.objects.connected().filter(pk=integration.pk).exists():
+            raise Integration.DoesNotExist
         time.sleep(0.1)
     return claim
 
@@ -232,13 +235,14 @@ def _close_all(integration: Integration, claim: Claim) -> None:
     account = cast(Account, integration.account)
     user_id = accounts.user_id(account)
     entry = log.Entry(integration, Exchange.Action.CLOSE_ALL)
-    # Whatever becomes of the call: should the property stay connected, every night is sent again.
-    ChannelDay.objects.filter(integration=integration).update(is_open=None)
+    # Whatever becomes of the call, and of us: should the property stay connected, every night is sent again.
+    with transaction.atomic():
+        queue.touch(integration.property_id)
+        ChannelDay.objects.filter(integration=integration).update(is_open=None)
     try:
         accounts.call(account, lambda client: client.rent.set_free(user_id, integration.item_id, []), until=claim.until)
     except Exception as error:
         entry.write(error)
-        queue.touch(integration.property_id)
         raise
     entry.write()
 
@@ -255,7 +259,8 @@ def consented_account(property: Property, user: User, *, since: datetime) -> Acc
 
 
 def _may(request: AuthorizationRequest) -> bool:
-    return Property.objects.owned_by(request.user).filter(pk=request.subject_id or 0).exists()
+    mine = Property.objects.owned_by(request.user).filter(pk=request.subject_id or 0)
+    return request.user.is_active and mine.exists()
 
 
 def _authorized(request: AuthorizationRequest, account: Account) -> None:

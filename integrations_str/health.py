@@ -13,6 +13,8 @@ from notifications.models import Problem
 Status = Literal["syncing", "ok", "error", "needs_reconnect", "item_unavailable", "off"]
 STATUSES = get_args(Status)
 FAILURES_TOLD = 3
+TOLD_ANEW = ("token_expired", "closing_late", *ITEM_ERRORS)
+"""What asks for something else to be done than whatever was told before."""
 IMPORT_LATE, CLOSING_LATE = timedelta(minutes=5), timedelta(minutes=2)
 
 
@@ -42,12 +44,12 @@ def health_of(integration: Integration, *, now: datetime | None = None) -> Healt
     for code, text in (task.pull_error_code, task.pull_error_detail), (task.push_error_code, task.push_error_detail):
         if code in ITEM_ERRORS:
             return Health("item_unavailable", code, text, is_told=True)
+    if task.waits_for_consent:  # also when nights have to close: nothing else would help
+        return Health("error", "consent_needed", is_told=True)
     if task.is_closing and task.dirty_since and now - task.dirty_since > CLOSING_LATE:
         return Health("error", "closing_late", is_told=True)
     if task.dead_at:
         return Health("error", task.push_error_code, task.push_error_detail, is_told=True)
-    if task.waits_for_consent:
-        return Health("error", "consent_needed", is_told=True)
     if task.push_error_code:
         is_lasting = not task.push_failures or task.push_failures >= FAILURES_TOLD
         is_told = not task.push_failures
@@ -80,10 +82,14 @@ def may_be_asked(account: Any) -> bool:
 def watch(*, now: datetime | None = None) -> None:
     """Compare how all connections fare with what their owners have been told."""
     connected = Integration.objects.connected().select_related("task", "property__owner", "account__authorization")
-    told = set(Problem.objects.filter(key__startswith="str:", solved_at=None).values_list("key", flat=True))
+    problems = Problem.objects.filter(key__startswith="str:", solved_at=None)
+    told = dict(problems.values_list("key", "notification__params__reason"))
     for integration in connected.iterator(chunk_size=500):
-        health, is_told = health_of(integration, now=now), news.problem_key(integration.pk) in told
-        if health.is_told and not is_told:
+        health, reason = health_of(integration, now=now), told.get(news.problem_key(integration.pk))
+        if reason is not None and health.code in TOLD_ANEW and health.code != reason:
+            news.forget_connection(integration)
+            reason = None
+        if health.is_told and reason is None:
             news.connection_fell(integration, health.code, health.text)
-        elif is_told and health.status in ("ok", "off"):
+        elif reason is not None and health.status in ("ok", "off"):
             news.connection_well(integration)

@@ -283,9 +283,7 @@ def _knows_guest(booking: Booking, name: str) -> bool:
 
 
 def _nights_of(booking: Booking) -> frozenset[date]:
-    if booking.status == Booking.Status.CANCELLED:
-        return frozenset()
-    return frozenset(calendar.span(booking.check_in, booking.check_out))
+    return frozenset(calendar.span(booking.check_in, booking.check_out) if booking.holds else ())
 
 
 def _fingerprint(raw: object) -> str:

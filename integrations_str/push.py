@@ -70,10 +70,13 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
             last_push_at=now if sending.calls else integration.last_push_at,
             first_pushed_at=integration.first_pushed_at or now,
         )
+    if sending.must_close:
+        queue.push_failed(claim, "avito_rejected", sending.refused)
+        return
     changes, more = sending.state.changes, sending.leaves_prices
     if sending.refused or changes.left:  # what was not complained of goes out with the next call
         changes = state_of(integration).changes
-        more = bool(changes.prices or changes.opens)
+        more = more or bool(changes.prices or changes.opens)
     if text := sending.refused or _refusal(integration, changes):
         queue.push_refused(claim, "avito_rejected", text, left_days=len(changes.left), more=more)
     else:
@@ -112,6 +115,7 @@ class _Sending:
         self.calls = 0
         self.refused = ""
         self.leaves_prices = False
+        self.must_close = False
 
     def plan(self) -> list[Callable[[], None]]:
         """Where nights have to close, that goes out alone: prices wait until all closings of all others are out.
@@ -122,7 +126,8 @@ class _Sending:
         prices: list[Callable[[], None]] = [self.base] if self.state.base_differs else []
         prices += [self.prices] if changes.prices else []
         opens = [self.opens] if changes.opens else []
-        if self.claim.is_closing and opens and self.integration.first_pushed_at:
+        is_first_try = not self.claim.push_failures  # a closing that fails for ever holds up prices no longer
+        if self.claim.is_closing and opens and self.integration.first_pushed_at and is_first_try:
             self.leaves_prices = bool(prices)
             return opens
         return [*opens, *prices] if changes.closes and self.integration.first_pushed_at else [*prices, *opens]
@@ -182,10 +187,13 @@ class _Sending:
             lambda client: client.rent.set_free(user_id, self.integration.item_id, intervals),
             params={**_extent(days, intervals), "open": sum(day.is_open for day in self.state.days)},
             accepted=lambda: self._write(days, _OPEN, lambda day: {"is_open": day.is_open}),
-            refused=lambda error: self._write(
-                days, _OPEN, lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]}
-            ),
+            refused=lambda error: self._not_taken(days, error),
         )
+
+    def _not_taken(self, days: Sequence[Day], error: avito.Invalid) -> None:
+        """What was to open waits for its owner; what is to close is tried until it does, for it is taken."""
+        self.must_close = any(not day.is_open for day in days)
+        self._write(days, _OPEN, lambda day: {"refused_open": day.is_open, "refusal": text_of(error)[: log.DETAIL_MAX]})
 
     @property
     def _account(self) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from integrations_str import bookings, calendar, queue
-from integrations_str.models import Integration, Property, Rate
+from integrations_str import bookings, calendar, news, queue
+from integrations_str.models import Conflict, Integration, Property, Rate
 from integrations_str.state import books_of
 
 RATE_FIELDS = ("price", "min_stay", "closed")
@@ -56,6 +56,8 @@ def delete_property(property: Property) -> None:
         bookings.lock(property.pk)
         if Integration.objects.connected().filter(property=property).exists():
             raise StillConnected
+        for conflict in Conflict.objects.filter(property=property, solved_at=None):
+            news.forget_conflict(conflict)
         property.delete()
 
 

@@ -27,7 +27,8 @@ def watch() -> None:
 
 @shared_task(ignore_result=True)
 def forget_old() -> None:
-    """Old lines of the log, and the guests of stays that are long over."""
+    """Old lines of the log, conflicts that are over, and the guests of stays that are long over."""
     log.forget_old()
+    bookings.forget_past_conflicts()
     kept = timedelta(days=settings.AVITO_STR_CONTACTS_KEPT_DAYS)
     bookings.erase_contacts(before=timezone.now().date() - kept)

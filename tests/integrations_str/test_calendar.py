@@ -296,10 +296,13 @@ def test_what_was_refused_waits_until_something_else_is_wanted(differs: dict[str
 
 
 @pytest.mark.parametrize("reason", [None, "closed"])
-def test_a_refused_opening_or_closing_waits_until_the_opposite_is_wanted(reason: Reason | None) -> None:
+def test_a_refused_opening_waits_until_the_opposite_is_wanted_and_a_refused_closing_does_not(
+    reason: Reason | None,
+) -> None:
     day, other = a_day(0, reason=reason), a_day(0, reason=None if reason else "closed")
     refused = {day.date: replace(has(day), is_open=None, refused_open=day.is_open)}
-    assert (changes([day], refused).opens, changes([day], refused).left) == ((), (day.date,))
+    found = changes([day], refused)
+    assert (found.opens, found.left) == (((day,), ()) if reason else ((), (day.date,)))
     assert sync_state(day, refused[day.date]) == "failed"
     assert (changes([other], refused).opens, changes([other], refused).left) == ((other,), ())
     assert sync_state(other, refused[day.date]) == "pending"
