@@ -45,6 +45,7 @@ class Authorize(APIView):
     """Sends a browser to Avito's consent page, signed in by header, by session, or by the ticket of a link."""
 
     permission_classes = [AllowAny]
+    http_method_names = ["get", "options"]  # a HEAD would spend the ticket as well
     needs = "accounts.manage"
 
     @extend_schema(
@@ -90,6 +91,7 @@ class AuthorizePurpose(APIView):
     """Sends a browser to Avito's consent page for another part of the service; the link's ticket opens it."""
 
     permission_classes = [AllowAny]
+    http_method_names = ["get", "options"]
 
     @extend_schema(
         auth=[],

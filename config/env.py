@@ -46,7 +46,7 @@ VARIABLES = {
     "AVITO_STR_TICK_SECONDS": "how often workers look at the queue of calendars, beside being rung for",
     "AVITO_STR_POLL_SECONDS": "how often bookings are read; oftener where much goes on, more rarely where nothing does",
     "AVITO_STR_RETURN_PATH": "below FRONTEND_URL: where a consent for a property ends; {id} is the property",
-    "AVITO_STR_DAY": "`property`: nights are sent from the property's today on; `latest`: not before Moscow's either",
+    "AVITO_STR_DAY": "`latest`: nights are sent from the property's today on, not before Moscow's; `property`: not so",
     "AVITO_STR_BOOKINGS_CLOSE_DATES": "whether Avito's own paid bookings close their nights there by themselves",
     "AVITO_STR_CONTACTS_KEPT_DAYS": "after how many days guests of stays that are over are forgotten",
     "AVITO_RATE_LIMIT_PER_MINUTE": "calls to Avito in any minute, of all accounts and processes together",

@@ -95,7 +95,7 @@ if AVITO_STR_DIALECT not in DIALECTS:
 AVITO_STR_TICK_SECONDS = max(1, env.number("AVITO_STR_TICK_SECONDS", 10))
 AVITO_STR_POLL_SECONDS = max(1, env.number("AVITO_STR_POLL_SECONDS", 60))
 AVITO_STR_RETURN_PATH = env.text("AVITO_STR_RETURN_PATH", "/properties/{id}/avito?oauth=success")
-AVITO_STR_DAY = env.text("AVITO_STR_DAY", "property")
+AVITO_STR_DAY = env.text("AVITO_STR_DAY", "latest")
 if AVITO_STR_DAY not in ("property", "latest"):
     raise ImproperlyConfigured("AVITO_STR_DAY must be property or latest.")
 AVITO_STR_BOOKINGS_CLOSE_DATES = env.flag("AVITO_STR_BOOKINGS_CLOSE_DATES", default=True)

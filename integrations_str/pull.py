@@ -224,6 +224,7 @@ class _Importing:
         bad = {_fingerprint(row.raw): row for row in rows}
         kept = QuarantinedBooking.objects.filter(integration=self.integration)
         known = dict(kept.values_list("fingerprint", "pk"))
+        told = set(kept.exclude(avito_booking_id=None).values_list("avito_booking_id", flat=True))
         kept.filter(pk__in=[pk for fingerprint, pk in known.items() if fingerprint not in bad]).delete()
         for fingerprint, row in bad.items():
             if fingerprint not in known:
@@ -234,7 +235,8 @@ class _Importing:
                     reason=row.reason,
                     raw=json.dumps(row.raw, ensure_ascii=True, default=str),
                 )
-                news.booking_unreadable(self.integration)
+                if row.avito_id not in told:  # else it is the same trouble in other words
+                    news.booking_unreadable(self.integration)
                 self.bad += 1
 
     def finish(self) -> Import:

@@ -68,7 +68,7 @@ def _sent(integration: Integration, claim: Claim, sending: "_Sending") -> None:
     if sending.calls or integration.first_pushed_at is None:
         Integration.objects.filter(pk=integration.pk).update(
             last_push_at=now if sending.calls else integration.last_push_at,
-            first_pushed_at=integration.first_pushed_at or now,
+            first_pushed_at=integration.first_pushed_at or (None if sending.refused else now),
         )
     if sending.must_close:
         queue.push_failed(claim, "avito_rejected", sending.refused)

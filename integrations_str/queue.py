@@ -187,7 +187,7 @@ SET wanted = wanted + 1,
 FROM integrations_str_integration integration, (SELECT clock_timestamp() AS now) clock
 WHERE integration.id = task.integration_id AND integration.disconnected_at IS NULL
   AND integration.property_id = ANY(%(properties)s)
-RETURNING dirty_since = clock.now
+RETURNING dirty_since = clock.now OR push_at <= clock.now
 """
 
 

@@ -22,7 +22,8 @@ ACKED = ("price", "min_stay", "is_open", "refused_price", "refused_min_stay", "r
 def first_day(property: Property, now: datetime | None = None) -> date:
     """The first night that may be sent: today, where the property stands.
 
-    With AVITO_STR_DAY=latest not before Moscow's today either, should Avito refuse what is past there.
+    By default not before Moscow's today either: west of it Avito may refuse what is past there, and with it a whole
+    call. AVITO_STR_DAY=property trusts that Avito goes by the property's own day.
     """
     now = now or timezone.now()
     today = property.today(now)

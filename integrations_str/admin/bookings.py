@@ -221,6 +221,9 @@ class BookingAdmin(OwnModelAdmin):
         except bookings.DatesTaken:
             request.dates_taken = True  # type: ignore[attr-defined]  # the form comes again, and says so
             return super().changeform_view(request, object_id, form_url, context)
+        except bookings.NoNights:  # somebody has moved the other end meanwhile
+            messages.error(request, _("The dates have changed meanwhile. Look at them again."))
+            return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Booking, form: Any, change: bool) -> None:
         said = {name: form.cleaned_data[name] for name in form.changed_data}

@@ -28,15 +28,21 @@ def test_guests_are_told_of_in_words_once(home: Home) -> None:
     home.avito.cancel(made)
     for _twice in range(2):
         home.read_now()
-    first, then = (f"{home.day(a)} – {home.day(b)}" for a, b in ((4, 6), (5, 8)))
+    first, then = stay(home, 4, 6), stay(home, 5, 8)
     assert words(home, "en") == [
         ("info", f"New booking from Avito: {NAME}", first),
         ("info", f"A booking from Avito has changed: {NAME}", then),
         ("info", f"A booking from Avito was cancelled: {NAME}", then),
     ]
     russian = words(home, "ru")
-    assert all(stay in detail for (_level, _title, detail), stay in zip(russian, (first, then, then), strict=True))
+    first, then = stay(home, 4, 6, "%d.%m.%Y"), stay(home, 5, 8, "%d.%m.%Y")
+    assert all(dates in detail for (_level, _title, detail), dates in zip(russian, (first, then, then), strict=True))
     assert all(NAME in title and not title.isascii() and "Avito" not in title for _level, title, _detail in russian)
+
+
+def stay(home: Home, check_in: int, check_out: int, spelling: str = "%m/%d/%Y") -> str:
+    """Dates as a reader writes them."""
+    return f"{home.day(check_in):{spelling}} – {home.day(check_out):{spelling}}"
 
 
 def test_what_was_booked_before_is_no_news_when_a_property_is_connected(home: Home) -> None:
@@ -57,7 +63,7 @@ def test_a_conflict_and_its_end_are_told_of_once_each(home: Home) -> None:
     for _twice in range(2):
         home.read_now()
     told = [(level, title, detail) for level, title, detail in words(home, "en") if "booking from Avito" not in title]
-    nights = f"{home.day(5)} – {home.day(6)}"
+    nights = stay(home, 5, 6)
     assert [(level, title) for level, title, _detail in told] == [
         ("error", f"Two bookings for the same nights: {NAME}"),
         ("info", f"The conflict is over: {NAME}"),

@@ -307,4 +307,5 @@ def test_the_consent_of_somebody_who_was_locked_out_counts_for_nothing(home: Hom
     state = opened(browser, link)
     code = home.avito.control("POST", "/authorize", sellerId=ANNA, scopes=NARROW)["code"]
     User.objects.filter(pk=host.pk).update(is_active=False)
-    assert "invalid_state" in browser.get(CALLBACK, state=state, code=code).text
+    answer = browser.get(CALLBACK, state=state, code=code)
+    assert "code=invalid_state" in answer.headers["Location"]
