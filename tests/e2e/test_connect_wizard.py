@@ -136,7 +136,7 @@ def test_a_host_connects_a_property_and_changes_its_markup(
 
     # Step 4: prices follow the markup while it is typed.
     one.first_price("2 300 ₽")
-    assert "бронь на Авито" in one.page.locator(".connect-nights tbody tr").nth(3).inner_text()
+    assert "бронь с Авито" in one.page.locator(".connect-nights tbody tr").nth(3).inner_text()
     one.page.fill("#connect-markup", "400")
     one.sees("меньше либо равно 300")
     one.page.fill("#connect-markup", "12,5")

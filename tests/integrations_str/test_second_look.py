@@ -66,10 +66,11 @@ def test_a_booking_of_an_item_that_was_taken_off_can_be_cancelled_while_another_
 
 def test_two_changes_that_fit_alone_and_not_together_are_one_change_and_one_refusal(home: Home) -> None:
     path = f"/api/v1/str/bookings/{home.book(10, 12).json()['id']}"
+    other = Api(home.api.base, User.objects.get(username="host"))
     answers = at_once(
         home,
         lambda: home.api.put(path, {"checkOut": home.day(11).isoformat()}),
-        lambda: Api(home.api.base, User.objects.get(username="host")).put(path, {"checkIn": home.day(11).isoformat()}),
+        lambda: other.put(path, {"checkIn": home.day(11).isoformat()}),
     )
     assert sorted(answer.status_code for answer in answers) == [200, 400]
 
@@ -81,12 +82,13 @@ def test_what_comes_for_a_property_that_is_deleted_meanwhile_finds_nothing(home:
         Property.objects.filter(pk=home.id).delete()
 
     path = f"/api/v1/str/bookings/{home.book(10, 12).json()['id']}"
-    api = Api(home.api.base, User.objects.get(username="host"))
+    host = User.objects.get(username="host")
+    one, other = Api(home.api.base, host), Api(home.api.base, host)
     answers = at_once(
         home,
         lambda: home.book(3, 5),
-        lambda: api.put(path, {"checkOut": home.day(11).isoformat()}),
-        lambda: Api(home.api.base, User.objects.get(username="host")).put(f"{home.path}", {"basePrice": 3000}),
+        lambda: one.put(path, {"checkOut": home.day(11).isoformat()}),
+        lambda: other.put(f"{home.path}", {"basePrice": 3000}),
         meanwhile=delete,
     )
     assert [answer.status_code for answer in answers] == [404, 404, 404], [answer.text for answer in answers]
