@@ -404,10 +404,7 @@ class BookingSerializer(ModelSerializer):
     def to_representation(self, instance: Booking) -> dict[str, Any]:
         for name in bookings.CONTACTS:  # a lost key hides the guest, not the booking
             instance.__dict__[name] = look(instance, name) or ""
-        shown = super().to_representation(instance)
-        number = instance.avito_booking_id
-        shown["avitoBookingId"] = None if number is None else str(number)
-        return shown
+        return super().to_representation(instance)
 
 
 class ConflictSerializer(ModelSerializer):

@@ -163,6 +163,9 @@ class _Importing:
         for name, value in values.items():
             setattr(booking, name, value)
         booking.save(update_fields=[*values, "updated_at"])
+        if "holds" in values:  # also where nothing else changes: connected anew, unpaid bookings may do otherwise
+            self.moved = True
+            self.closes |= booking.holds
         if before == bookings.facts(booking):
             if set(values) != {"unseen_polls"}:
                 self._tell(booking, "booking.updated", "")

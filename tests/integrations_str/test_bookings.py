@@ -101,7 +101,7 @@ def test_every_wrong_field_is_refused_by_its_name(home: Home, subtests: pytest.S
 
 
 def test_what_is_not_for_a_host_to_say_is_ignored(home: Home) -> None:
-    said = {"source": "avito", "avitoBookingId": "7", "status": "cancelled", "conflict": True, "id": 1, "nights": 9}
+    said = {"source": "avito", "avitoBookingId": 7, "status": "cancelled", "conflict": True, "id": 1, "nights": 9}
     shown = home.book(1, 2, **said).json()
     assert (shown["source"], shown["avitoBookingId"], shown["status"]) == ("manual", None, "confirmed")
     assert (shown["conflict"], shown["nights"]) == (False, 1)

@@ -54,7 +54,7 @@ def test_a_booking_is_stored_as_avito_says_it_and_its_nights_close(on: Home) -> 
         **row,
         "propertyId": on.id,
         "source": "avito",
-        "avitoBookingId": str(made.id),
+        "avitoBookingId": made.id,
         "checkIn": on.day(4).isoformat(),
         "checkOut": on.day(7).isoformat(),
         "nights": 3,
@@ -479,3 +479,14 @@ def test_guests_of_stays_long_over_are_forgotten(on: Home, settings: LazySetting
     on.avito.clear_raw_rows(on.item)
     on.read_now()
     assert only(on)["guestName"] == ""
+
+
+def test_an_unpaid_booking_holds_its_nights_again_once_the_property_is_connected_anew(on: Home) -> None:
+    on.api.patch(f"{on.path}/avito", {"holdPending": False})
+    on.avito.book(on.item, on.day(4), on.day(6), paid=False)
+    on.read_now()
+    assert held(on) == []
+    on.api.delete(f"{on.path}/avito")
+    on.connect_and_push()
+    assert held(on) == [4, 5]
+    assert on.calendar(10)[on.day(4)]["reason"] == "pending_booking"

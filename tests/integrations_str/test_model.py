@@ -339,7 +339,7 @@ class Life:
         assert len(by_number) == len(from_avito)
         statuses = {"active": "confirmed", "pending": "pending", "overbook": "pending", "canceled": "cancelled"}
         for guest in map(self.avito_s, self.guests):
-            row = by_number.get(str(guest.id))
+            row = by_number.get(guest.id)
             is_shown = guest.status in statuses and (guest.status != "canceled" or self.switches["canceledStay"])
             assert row is not None or not is_shown or guest.status == "canceled", f"{guest.id} is lost"
             if row is not None and is_shown:
