@@ -102,7 +102,8 @@ def test_the_same_bytes_at_the_same_moment_are_one_event(product: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _n: Api(product).post(MAIN, event).status_code, range(64)))
     assert answers == [200] * 64
-    assert WebhookEvent.objects.count() == 1
+    # The sandbox may still deliver what it owed the test before.
+    assert [json.loads(bytes(row.body)) for row in WebhookEvent.objects.all()].count(event) == 1
 
 
 def connection_parameters() -> dict[str, Any]:
