@@ -5,6 +5,7 @@ Rendered here, one form a step; what was chosen is kept in the session for an ho
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime, timedelta
@@ -169,7 +170,7 @@ def connect(request: HttpRequest, property_id: int) -> HttpResponse:
     return page.answer()
 
 
-class _Page:
+class _Page(ABC):
     template: str
     deeds: dict[str, Callable[[Any], HttpResponse | None]]
     """What the buttons do: by the name in `do`; None shows the page again, with its trouble."""
@@ -189,12 +190,13 @@ class _Page:
             return there
         return self.show()
 
+    @abstractmethod
     def show(self) -> HttpResponse:
-        raise NotImplementedError
+        """The page as it is now."""
 
+    @abstractmethod
     def welcome(self, account: Account) -> HttpResponse:
         """Consent was given a moment ago."""
-        raise NotImplementedError
 
     def returned(self) -> HttpResponse | None:
         """Back from Avito. The same answer a second time is no failure: the first one has counted."""
