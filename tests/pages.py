@@ -1,6 +1,7 @@
-"""Every page of the back office, found by walking through its addresses, so that no new page escapes the tests of all.
+"""Every page of the back office, found by walking through its addresses, so that no new one escapes the tests of all.
 
-A test fills the installation (the fixture `demo`, then `fill_up`), signs somebody in (`visitor`) and takes `every_page`.
+A test fills the installation (the fixture `demo`, then `fill_up`), signs somebody in (`visitor`) and takes `every_page`
+of theirs.
 A page that is not found by itself, since its address has arguments of its own, stands in `_own`; an address that is no
 page stands in NO_PAGES with the reason. `missed` names what is neither: it has to be empty.
 """
@@ -31,7 +32,7 @@ from integrations_str.models import Integration, Property
 from tests.sandbox.driver import Sandbox
 
 Kind = Literal["list", "add", "change", "history", "delete", "ask", "own", "shell"]
-"""`ask`: a button's page that asks once more; `own`: pages of ours; `shell`: what Django and Unfold bring around them."""
+"""`ask`: a button that asks once more; `own`: pages of ours; `shell`: what Django and Unfold bring around them."""
 
 NO_PAGES = {
     "admin:logout": "answers to POST alone",
@@ -94,7 +95,7 @@ def visitor(user: User) -> Client:
         path = reverse("str_connect", args=[free.pk])
         client.post(path, {"do": "use"})
         client.post(path, {"do": "account", "account": connected.account_id})
-        item = Sandbox(settings.AVITO_API_BASE_URL).make_rent_item(connected.account.avito_user_id or 0)
+        item = Sandbox(settings.AVITO_API_BASE_URL).make_rent_item(connected.account.avito_user_id)  # type: ignore[union-attr,arg-type]
         client.post(path, {"do": "item", "item": item})
     return client
 
