@@ -14,6 +14,7 @@ from celery.schedules import crontab
 from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -299,6 +300,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_CALLABLE = "config.api.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # `api.admin` has a page of its own
 AXES_VERBOSE = False
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
@@ -452,7 +454,13 @@ UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
     "SITE_SYMBOL": "storefront",
+    "SITE_URL": None,  # there is no other site to return to
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("config/icon.svg")},
+    ],
     "SHOW_LANGUAGES": True,
+    "STYLES": [lambda _request: static("config/back_office.css")],
+    "SCRIPTS": [lambda _request: static("config/back_office.js")],
     "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
@@ -491,7 +499,10 @@ UNFOLD = {
                 "items": [
                     _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
-                    _page(_("People"), "person", "auth_user", "accounts.manage"),
+                    {
+                        **_page(_("People"), "person", "auth_user", ""),
+                        "permission": lambda request: request.user.is_superuser,
+                    },
                     _page(_("Periodic tasks"), "schedule", "django_celery_beat_periodictask", "accounts.manage"),
                     _page(_("Sign-in attempts"), "lock", "axes_accessattempt", "accounts.manage"),
                 ],

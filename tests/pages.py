@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import User
@@ -117,8 +117,6 @@ def fill_up() -> None:
     PeriodicTask.objects.create(name="tidy-jobs", task="avito_accounts.tasks.tidy_jobs", interval=every)
     seen = {"username": "root", "ip_address": "127.0.0.1", "user_agent": "Firefox", "path_info": "/admin/login/"}
     AccessAttempt.objects.create(**seen, failures_since_start=3, get_data="", post_data="")
-    AccessFailureLog.objects.create(**seen)
-    AccessLog.objects.create(**seen)
 
 
 # Pages of our own and of the door
