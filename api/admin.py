@@ -86,7 +86,7 @@ admin.site.unregister(Group)
 class PersonForm(UserChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        text = _('Nobody can read it. <a href="{}" class="underline">Set another one</a>.')
+        text = str(_('Nobody can read it. <a href="{}" class="underline">Set another one</a>.'))
         self.fields["password"].help_text = format_html(text, "../password/")
 
 
