@@ -35,7 +35,7 @@ from avito_accounts import views as oauth_views
 from avito_accounts.errors import AccountUnusable, MissingAvitoSecrets
 from avito_accounts.models import BIGINT_MAX, Account, Authorization
 from integrations_str import calendar, connecting, health, queue
-from integrations_str.api import ITEM_TAKEN, connected
+from integrations_str.api.connection import ITEM_TAKEN
 from integrations_str.models import MARKUP_MAX, MARKUP_MIN, Booking, Conflict, Integration, Property
 from integrations_str.state import books_of, first_day, state_of
 
@@ -165,7 +165,7 @@ OTHER_RIGHTS = gettext_lazy("Messages, listings and figures of the profile, for 
 def connect(request: HttpRequest, property_id: int) -> HttpResponse:
     """The page of one property of the reader's own; another's is as unknown as one that does not exist."""
     property = get_object_or_404(Property.objects.owned_by(request.user), pk=property_id)
-    integration = connected().filter(property=property).first()
+    integration = Integration.objects.connected().in_full().filter(property=property).first()
     page = _Steps(request, property) if integration is None else _Connection(request, property, integration)
     return page.answer()
 

@@ -24,7 +24,7 @@ from chats import phones
 from integrations_str import bookings
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem, PropertyFilter
-from integrations_str.api import TAKEN
+from integrations_str.api.bookings import TAKEN
 from integrations_str.bookings import UNSEEN_POLLS
 from integrations_str.models import NIGHTS_MAX, Booking, Conflict, Night, Property
 from integrations_str.pull import STATUSES

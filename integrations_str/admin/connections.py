@@ -22,13 +22,14 @@ from unfold.views import ChangeList
 from api.admin import asks_first
 from avito_accounts.admin import shown
 from avito_accounts.fields import look
-from integrations_str import api, calendar, connecting, health, log, queue
+from integrations_str import calendar, connecting, health, log, queue
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem
 from integrations_str.admin.queue import when
+from integrations_str.api.preview import preview_of
 from integrations_str.models import Integration
 from integrations_str.push import is_in_conflict
-from integrations_str.state import State, state_of
+from integrations_str.state import State, state_of, unsettled_states
 
 LOG_SHOWN, PREVIEW_SHOWN, QUARANTINE_SHOWN = 50, 30, 20
 
@@ -71,7 +72,7 @@ class Connections(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
-        states = api.states_for([row for row in rows if row.disconnected_at is None])
+        states = unsettled_states([row for row in rows if row.disconnected_at is None])
         for row in rows:
             row.pending = None if row.disconnected_at else pending_days(row, states.get(row.pk))
         self.result_list = rows
@@ -337,7 +338,7 @@ def cards_of(integration: Integration, state: State) -> list[Card]:
 
 def preview_in_words(state: State) -> dict[str, Any]:
     """What the next push would send; all nights both included, as people count them."""
-    said = api.preview_of(state)
+    said = preview_of(state)
     prices = [
         {
             "nights": _nights(one.first, one.last),

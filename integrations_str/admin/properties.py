@@ -19,9 +19,10 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from api.roles import HOSTS
 from avito_accounts.admin import shown
-from integrations_str import api, services
+from integrations_str import services
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem
+from integrations_str.api.properties import MIN_STAY_ABOVE_BASE
 from integrations_str.models import Booking, Conflict, Integration, Property
 
 ZONES = (
@@ -181,7 +182,7 @@ class PropertyAdmin(OwnModelAdmin):
         else:
             obj.pk = services.add_property(said.pop("owner", request.user), **said).pk
         if obj.is_min_stay_above_base:
-            messages.warning(request, api.MIN_STAY_ABOVE_BASE)
+            messages.warning(request, MIN_STAY_ABOVE_BASE)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What goes with a property in figures; its own pages may not be deleted alone."""
