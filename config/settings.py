@@ -14,6 +14,7 @@ from celery.schedules import crontab
 from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -451,7 +452,10 @@ def _news() -> list[dict[str, Any]]:
 UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
-    "SITE_SYMBOL": "storefront",
+    "SITE_ICON": lambda _request: static("config/icon.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _request: static("config/icon.svg")}
+    ],
     "SHOW_LANGUAGES": True,
     "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
