@@ -23,6 +23,7 @@ from avito_accounts import checks, jobs, oauth, proxies, services, statistics
 from avito_accounts import tasks as account_tasks
 from avito_accounts.models import Account, Job
 from chats import replies, sync
+from chats import services as chats
 from chats import tasks as chat_tasks
 from chats.models import CannedReply, Chat
 from integrations_str import bookings, connecting, queue
@@ -133,7 +134,9 @@ def _read_and_answer(accounts: tuple[Account, ...], user: User) -> None:
     for title, text in CANNED:
         CannedReply.objects.create(title=title, text=text)
     for name, text in (("Тимур", "Спасибо, что были у нас! Будем рады видеть снова."), ("Светлана", "Арбат, 12.")):
-        chat_tasks.deliver(replies.reply(Chat.objects.get(name=name), text=text, author=user).pk)
+        chat = Chat.objects.get(name=name)
+        chats.mark_read(chat)
+        chat_tasks.deliver(replies.reply(chat, text=text, author=user).pk)
 
 
 def _rent(user: User, accounts: dict[int, Account]) -> None:
