@@ -457,6 +457,7 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _request: static("config/icon.svg")}
     ],
     "SHOW_LANGUAGES": True,
+    "STYLES": [lambda request: static("config/admin.css")],
     "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
@@ -468,6 +469,7 @@ UNFOLD = {
                     *_news(),
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
+                    _page(_("Canned replies"), "quickreply", "chats_cannedreply", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
                     _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),
