@@ -11,7 +11,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -19,7 +18,7 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 from unfold.views import ChangeList
 
-from api.admin import asks_first
+from api.admin import WithOverview, asks_first
 from avito_accounts.admin import shown
 from avito_accounts.fields import look
 from integrations_str import calendar, connecting, health, log, queue
@@ -79,7 +78,8 @@ class Connections(ChangeList):
 
 
 @admin.register(Integration)
-class IntegrationAdmin(OwnModelAdmin):
+class IntegrationAdmin(WithOverview, OwnModelAdmin):
+    overview_name = "page"
     list_display = ("place", "state", "pending_nights", "markup", "last_push", "last_pull")
     list_filter = (StateFilter,)
     list_select_related = ("task", "property__owner", "account__authorization")
@@ -102,20 +102,8 @@ class IntegrationAdmin(OwnModelAdmin):
         state = self.admin_site.admin_view(self.state_view)
         return [path("<int:pk>/state/", state, name="integrations_str_integration_state"), *super().get_urls()]
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        def page_of_it() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else page_of(found, request)
-
-        return super().changeform_view(
-            request, object_id, form_url, {**(extra_context or {}), "page": SimpleLazyObject(page_of_it)}
-        )
+    def overview_of(self, request: HttpRequest, obj: Integration) -> dict[str, Any]:
+        return page_of(obj, request)
 
     def state_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The part of the page that changes, by itself."""
