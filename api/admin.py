@@ -5,23 +5,24 @@ from functools import partial, wraps
 from typing import Any, ClassVar
 
 from axes.models import AccessAttempt
+from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from api.roles import Permission, permissions_of
-
-ROLES_HELP = _("Admins manage everything, directors and operators work with the chats, hosts run their own properties.")
+from api.roles import HOSTS, Permission, permissions_of
 
 
 class RoleModelAdmin(ModelAdmin):
@@ -49,6 +50,35 @@ class RoleModelAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_change_permission(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What goes is named, what goes with it is counted: an account has its days by the hundred."""
+        _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return [str(one) for one in objs], counts, lacking, protected
+
+
+class WithOverview(RoleModelAdmin):
+    """The page of one row shows an overview beside its form, made when the page is shown and not when it is saved."""
+
+    overview_name = "overview"
+    """What the template calls it."""
+
+    def overview_of(self, request: HttpRequest, obj: Any) -> Any:
+        raise NotImplementedError
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        def made() -> Any:
+            found = self.get_object(request, object_id) if object_id else None
+            return None if found is None else self.overview_of(request, found)
+
+        context = {**(extra_context or {}), self.overview_name: SimpleLazyObject(made)}
+        return super().changeform_view(request, object_id, form_url, context)
 
 
 def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "") -> Any:
@@ -79,8 +109,23 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
     return view
 
 
+admin.site.index_title = _("Home")
 admin.site.unregister(User)
-admin.site.unregister(Group)
+admin.site.unregister(Group)  # they are the roles, and Django's permissions in them open nothing
+
+ROLES = {
+    "admin": _("Administrator: everything, people and settings too"),
+    "director": _("Director: accounts to look at, chats, messenger"),
+    "operator": _("Operator: accounts to look at, chats, messenger"),
+    HOSTS: _("Host: the own properties, bookings and calendars"),
+}
+
+
+class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not generic at run time
+    widget = UnfoldAdminCheckboxSelectMultipleWidget
+
+    def label_from_instance(self, group: Any) -> str:
+        return str(ROLES.get(group.name, group.name))
 
 
 class PersonForm(UserChangeForm):
@@ -92,25 +137,45 @@ class PersonForm(UserChangeForm):
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
-    """A role is all there is to give: Django's single permissions open nothing here."""
+    """Rights come from roles alone, so Django's long list of single permissions is not asked."""
 
     form = PersonForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "is_active", "is_staff", "is_superuser", "last_login")
+    add_form_template = "admin/change_form.html"
+    list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
+    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
     fieldsets = (
-        (None, {"fields": ("username", "password")}),
-        (_("Personal info"), {"fields": ("first_name", "last_name", "email")}),
-        (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
-        (_("Important dates"), {"fields": ("last_login", "date_joined")}),
+        (None, {"fields": ("username", "password", ("first_name", "last_name"), "email")}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff", "is_active", "is_superuser")}),
+        (_("Dates"), {"fields": (("last_login", "date_joined"),)}),
+    )
+    add_fieldsets = (
+        (None, {"fields": ("username", "password1", "password2", ("first_name", "last_name"))}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff")}),
     )
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        if field and db_field.name == "groups":
-            field.label, field.help_text = _("Roles"), ROLES_HELP
-            field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("name"), ordering="first_name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name() or "—"
+
+    @admin.display(description=_("roles"))
+    def roles(self, user: User) -> str:
+        held = [str(ROLES.get(group.name, group.name)).split(":")[0] for group in user.groups.all()]
+        return ", ".join([*([str(_("Superuser"))] if user.is_superuser else []), *held]) or "—"
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            return RolesField(Group.objects.order_by("pk"), label=_("Roles"), required=False)
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and db_field.name == "is_staff":
+            field.label = _("May enter the back office")
+            field.help_text = _("Without it the person may only use the API.")
         return field
 
 

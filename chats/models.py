@@ -175,7 +175,7 @@ class Message(models.Model):
     delivery_status = models.CharField(
         _("delivery"), max_length=8, choices=DeliveryStatus.choices, default=DeliveryStatus.RECEIVED
     )
-    error_code = models.CharField(max_length=50, blank=True, default="")
+    error_code = models.CharField(_("error code"), max_length=50, blank=True, default="")
     error_detail = models.TextField(_("error"), blank=True, default="")
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     is_live = models.BooleanField(
@@ -209,7 +209,7 @@ class Message(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.direction} {self.avito_id or self.pk}"
+        return f"№ {self.pk}"  # never what it says: logs show this
 
     @property
     def words(self) -> str:
@@ -248,6 +248,12 @@ def _chats_left() -> Coalesce:
     return Coalesce(Subquery(count), 0)
 
 
+class CannedReplyQuerySet(models.QuerySet["CannedReply"]):
+    def usable_by(self, user: Any) -> "CannedReplyQuerySet":
+        """Everybody's and the user's own."""
+        return self.filter(Q(owner=None) | Q(owner=user)).order_by("title", "id")
+
+
 class CannedReply(models.Model):
     """An answer that is written once: shared by all, or one person's own. Its placeholders: see `chats.canned`."""
 
@@ -264,6 +270,8 @@ class CannedReply(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = CannedReplyQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("canned reply")

@@ -462,14 +462,14 @@ def _news() -> list[dict[str, Any]]:
 UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
-    "SITE_SYMBOL": "storefront",
-    "SITE_URL": None,  # there is no other site to return to
+    "SITE_ICON": lambda _request: static("config/icon.svg"),
     "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("config/icon.svg")},
+        {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _request: static("config/icon.svg")}
     ],
     "SHOW_LANGUAGES": True,
-    "STYLES": [lambda _request: static("config/back_office.css")],
-    "SCRIPTS": [lambda _request: static("config/back_office.js")],
+    "SITE_URL": None,  # there is no other site to return to
+    "STYLES": [lambda _request: static("config/admin.css")],
+    "SCRIPTS": [lambda _request: static("config/admin.js")],
     "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
@@ -481,6 +481,7 @@ UNFOLD = {
                     *_news(),
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
+                    _page(_("Canned replies"), "quickreply", "chats_cannedreply", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
                     _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),

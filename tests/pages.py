@@ -8,7 +8,6 @@ page stands in NO_PAGES with the reason. `missed` names what is neither: it has 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal
 
 from axes.models import AccessAttempt
@@ -48,6 +47,8 @@ NO_PAGES = {
     "admin:messenger_presence_signs": "a fragment of the presence's page",
     "admin:notifications_notification_read_all": "answers to POST alone",
 }
+SCHEDULES = (ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule)
+"""Beat takes them from the code: nobody has any business on their pages."""
 _KINDS: dict[str, Kind] = {
     "changelist": "list",
     "add": "add",
@@ -82,6 +83,7 @@ def missed() -> set[str]:
     """Addresses of the back office of which nobody has said whether they are pages."""
     user = User(is_superuser=True, is_active=True, is_staff=True)
     known = {page.name.split()[0] for page in _own(user)} | {name for name, *_rest in _model_names()}
+    known |= {f"admin:{one.name}" for model in SCHEDULES for one in _urls_of(model)}
     return {name for name in _names(get_resolver(), "", "") if name not in known | NO_PAGES.keys()}
 
 
@@ -111,9 +113,6 @@ def fill_up() -> None:
         received_at=now,
     )
     every = IntervalSchedule.objects.create(every=10, period=IntervalSchedule.SECONDS)
-    CrontabSchedule.objects.create(minute="*/5")
-    ClockedSchedule.objects.create(clocked_time=now + timedelta(days=1))
-    SolarSchedule.objects.create(event="sunset", latitude=55, longitude=37)
     PeriodicTask.objects.create(name="tidy-jobs", task="avito_accounts.tasks.tidy_jobs", interval=every)
     seen = {"username": "root", "ip_address": "127.0.0.1", "user_agent": "Firefox", "path_info": "/admin/login/"}
     AccessAttempt.objects.create(**seen, failures_since_start=3, get_data="", post_data="")
@@ -190,10 +189,16 @@ def _of_models(user: User) -> Iterator[Page]:
 def _model_names() -> Iterator[tuple[str, type[Model], bool]]:
     """The name of each address of each model, and whether it is a row's."""
     for model, page in admin.site._registry.items():
+        if model in SCHEDULES:
+            continue
         for one in page.get_urls():
             name = f"admin:{one.name}"
             if isinstance(one, URLPattern) and one.name and name not in NO_PAGES:
                 yield name, model, bool(one.pattern.converters)
+
+
+def _urls_of(model: type[Model]) -> list[Any]:
+    return admin.site.get_model_admin(model).get_urls() if admin.site.is_registered(model) else []
 
 
 def _names(resolver: URLResolver, space: str, above: str) -> Iterator[str]:

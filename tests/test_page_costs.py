@@ -81,5 +81,3 @@ def test_static_files_are_compressed_and_kept_for_good(settings: LazySettings, t
     assert "immutable" in answer["Cache-Control"]
     assert staticfiles_storage.url("integrations_str/calendar-grid.js").rsplit("/", 1)[1] in text
     assert staticfiles_storage.url("unfold/was-not-collected.css") == "/static/unfold/was-not-collected.css"
-
-

@@ -17,14 +17,14 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from api.admin import asks_first
+from api.admin import WithOverview, asks_first
 from avito_accounts.admin import shown
 from avito_accounts.fields import look
 from chats import phones
 from integrations_str import bookings
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem, PropertyFilter
-from integrations_str.api import TAKEN
+from integrations_str.api.bookings import TAKEN
 from integrations_str.bookings import UNSEEN_POLLS
 from integrations_str.models import NIGHTS_MAX, Booking, Conflict, Night, Property
 from integrations_str.pull import STATUSES
@@ -155,7 +155,7 @@ class StatusFilter(shown.QuestionFilter):
 
 
 @admin.register(Booking)
-class BookingAdmin(OwnModelAdmin):
+class BookingAdmin(WithOverview, OwnModelAdmin):
     form = BookingForm
     list_display = ("dates", "place", "state", "origin", "people", "price")
     list_filter = (WhenFilter, AttentionFilter, StatusFilter, SourceFilter, PropertyFilter)
@@ -181,8 +181,9 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Booking | None = None) -> Any:
         place = "place" if obj else "property"
+        price = "price" if _is_fixed(obj) else "total_price"
         sections: list[Any] = [
-            (_("Stay"), {"fields": (place, ("check_in", "check_out"), ("guests", "total_price"))}),
+            (_("Stay"), {"fields": (place, ("check_in", "check_out"), ("guests", price))}),
             (_("Guest"), {"fields": ("guest_name", ("guest_phone", "guest_email"))}),
         ]
         if obj and not bookings.is_manual(obj):
@@ -192,8 +193,7 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Booking | None = None) -> tuple[str, ...]:
         """Of a booking of Avito's, and of one that is cancelled, only the guest is written here."""
-        is_fixed = obj and (not bookings.is_manual(obj) or obj.status == Booking.Status.CANCELLED)
-        return (*self.readonly_fields, *FACTS) if is_fixed else self.readonly_fields
+        return (*self.readonly_fields, *FACTS, "price") if _is_fixed(obj) else self.readonly_fields
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
@@ -204,6 +204,9 @@ class BookingAdmin(OwnModelAdmin):
         any_property = SimpleLazyObject(lambda: self.own(request, Property.objects.all()).exists())
         return super().changelist_view(request, {**(extra_context or {}), "any_property": any_property})
 
+    def overview_of(self, request: HttpRequest, obj: Booking) -> dict[str, Any]:
+        return overview(obj)
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -211,16 +214,11 @@ class BookingAdmin(OwnModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        def overview_of() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else overview(found)
-
-        context = {**(extra_context or {}), "overview": SimpleLazyObject(overview_of)}  # saving shows no page
         try:
-            return super().changeform_view(request, object_id, form_url, context)
+            return super().changeform_view(request, object_id, form_url, extra_context)
         except bookings.DatesTaken:
             request.dates_taken = True  # type: ignore[attr-defined]  # the form comes again, and says so
-            return super().changeform_view(request, object_id, form_url, context)
+            return super().changeform_view(request, object_id, form_url, extra_context)
         except bookings.NoNights:  # somebody has moved the other end meanwhile
             messages.error(request, _("The dates have changed meanwhile. Look at them again."))
             return HttpResponseRedirect(request.get_full_path())
@@ -317,6 +315,11 @@ def is_strange(booking: Booking) -> bool:
     """In a state of Avito's that is not known here."""
     is_pending = booking.status == Booking.Status.PENDING
     return not bookings.is_manual(booking) and is_pending and booking.raw_status not in STATUSES
+
+
+def _is_fixed(booking: Booking | None) -> bool:
+    """Are the dates and the price Avito's, or over?"""
+    return booking is not None and (not bookings.is_manual(booking) or booking.status == Booking.Status.CANCELLED)
 
 
 def overview(booking: Any) -> dict[str, Any]:

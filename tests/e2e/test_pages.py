@@ -136,7 +136,7 @@ def test_what_unfold_made_for_the_mouse_works_by_keys(browser: "Browser", produc
     page.keyboard.press("Enter")
     page.locator("#nav-sidebar [role=button][aria-expanded=true]", has_text="root").wait_for()
     page.get_by_role("button", name="Выйти").wait_for()
-    side = page.get_by_role("button", name="Меню").first
+    side = page.get_by_role("button", name="Показать или скрыть меню").first
     side.focus()
     page.keyboard.press("Space")
     page.locator("#nav-sidebar").wait_for(state="hidden")
