@@ -33,6 +33,8 @@ class RoleModelAdmin(ModelAdmin):
 
     to_see: ClassVar[Permission]
     to_change: ClassVar[Permission | None] = None
+    nothing: ClassVar[Any] = ""
+    """What an empty list says: why, and what to do."""
     show_full_result_count = False  # counts a whole table for one number
     list_per_page = 50
 
@@ -184,6 +186,7 @@ class AccessAttemptAdmin(RoleModelAdmin):
     """Wrong passwords that are still counted; deleted, they no longer keep anybody out."""
 
     to_see = "accounts.manage"
+    nothing = _("Nobody has typed a wrong password lately.")
     list_display = ("username", "ip_address", "attempt_time", "failures_since_start", "is_locked_out")
     search_fields = ("username", "ip_address")
     fields = readonly_fields = (*list_display, "user_agent", "path_info")

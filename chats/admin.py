@@ -53,6 +53,7 @@ class ChatAdmin(RoleModelAdmin):
     """A conversation with its last messages, and a reply below them."""
 
     to_see = "chats.use"
+    nothing = _("No chats yet. When a buyer writes to a connected account, the chat appears here by itself.")
     list_display = ("client", "account", "item_title", "status", "unread_count", "last_text", "last_at")
     list_filter = (UnreadFilter, "status", "account", "assignee")
     search_fields = ("name", "phone", "item_title", "avito_id__exact")  # each has its index
@@ -133,6 +134,7 @@ class ChatAdmin(RoleModelAdmin):
 @admin.register(Message)
 class MessageAdmin(RoleModelAdmin):
     to_see = "chats.use"
+    nothing = _("No messages yet. They come with the chats of connected accounts.")
     list_display = ("created_at", "chat", "direction", "short_text", "delivery")
     list_filter = ("direction", "delivery_status", "type", ("created_at", RangeDateTimeFilter))
     list_filter_submit = True
@@ -185,6 +187,9 @@ class CannedReplyAdmin(RoleModelAdmin):
 
     to_see = "chats.use"
     to_change = "accounts.manage"
+    nothing = _(
+        "No canned replies yet. Press “Add” at the top right and write what is often answered: the inbox offers it."
+    )
     list_display = ("title", "text", "owner")
     list_select_related = ("owner",)
     search_fields = ("title", "text")
@@ -197,6 +202,7 @@ class WebhookEventAdmin(RoleModelAdmin):
     """What Avito has delivered, as it came; every event can be processed again without harm."""
 
     to_see = "accounts.manage"
+    nothing = _("Avito has delivered nothing yet. It does so once an account’s webhook is subscribed.")
     list_display = ("received_at", "state", "type", "avito_user_id", "chat_avito_id", "attempts", "short_error")
     list_filter = ("status", "type", ("received_at", RangeDateTimeFilter))
     list_filter_submit = True

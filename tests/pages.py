@@ -41,11 +41,13 @@ NO_PAGES = {
     "admin:view_on_site": "a redirect",
     "admin:avito_accounts_account_connect": "a redirect to Avito",
     "admin:avito_accounts_run_progress": "a fragment of the run's page",
+    "admin:chats_chat_open_inbox": "a redirect to the inbox",
     "admin:chats_chat_reply": "answers to POST alone",
     "admin:integrations_str_integration_state": "a fragment of the connection's page",
     "admin:integrations_str_synctask_change": "a redirect to the connection",
     "admin:messenger_presence_signs": "a fragment of the presence's page",
     "admin:notifications_notification_read_all": "answers to POST alone",
+    "system_run": "answers to POST alone",
 }
 SCHEDULES = (ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule)
 """Beat takes them from the code: nobody has any business on their pages."""
@@ -84,7 +86,7 @@ def missed() -> set[str]:
     user = User(is_superuser=True, is_active=True, is_staff=True)
     known = {page.name.split()[0] for page in _own(user)} | {name for name, *_rest in _model_names()}
     known |= {f"admin:{one.name}" for model in SCHEDULES for one in _urls_of(model)}
-    return {name for name in _names(get_resolver(), "", "") if name not in known | NO_PAGES.keys()}
+    return {name for name, _route in _names(get_resolver())} - known
 
 
 def visitor(user: User) -> Client:
@@ -128,8 +130,7 @@ def _own(user: User) -> list[Page]:
     some = Property.objects.filter(owner=user).order_by("pk").first() if user.pk else None
     pages = [
         page("admin:index"),
-        page("chats_inbox"),
-        page("str_calendar"),
+        *[page(name) for name, route in _names(get_resolver()) if ":" not in name and "<" not in route],
         page("avito-callback", "?error=access_denied", says="refused", status=400),
         page("admin:password_change", kind="shell"),
         page("admin:password_change_done", kind="shell"),
@@ -201,11 +202,11 @@ def _urls_of(model: type[Model]) -> list[Any]:
     return admin.site.get_model_admin(model).get_urls() if admin.site.is_registered(model) else []
 
 
-def _names(resolver: URLResolver, space: str, above: str) -> Iterator[str]:
-    """The names of all addresses below /admin/; those without one lead on to those with."""
+def _names(resolver: URLResolver, space: str = "", above: str = "") -> Iterator[tuple[str, str]]:
+    """The addresses below /admin/ that may be pages, by name; those without one lead on to those with."""
     for one in resolver.url_patterns:
         route = above + str(one.pattern)
         if isinstance(one, URLResolver):
             yield from _names(one, f"{one.namespace}:" if one.namespace else space, route)
-        elif route.startswith("admin/") and one.name:
-            yield space + one.name
+        elif route.startswith("admin/") and one.name and space + one.name not in NO_PAGES:
+            yield space + one.name, route

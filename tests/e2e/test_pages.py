@@ -24,6 +24,13 @@ CHECK = """async ([besides, rules]) => {
 IN_DARK = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 
+FIRST_VISIT_MAX = {"html": 90_000, "js": 520_000, "css": 400_000, "woff2": 800_000, "svg": 10_000, "api": 50_000}
+"""Bytes by kind before compression, at a first visit: of the scripts, sheets and fonts almost all are Unfold's own. They
+travel as a quarter of that, and once."""
+WEIGH = """() => [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")]
+    .map((one) => [new URL(one.name).pathname, one.decodedBodySize])"""
+
+
 class Looker:
     """A browser that opens one page after the other and writes down what is wrong with it."""
 
@@ -141,3 +148,30 @@ def test_what_unfold_made_for_the_mouse_works_by_keys(browser: "Browser", produc
     page.keyboard.press("Space")
     page.locator("#nav-sidebar").wait_for(state="hidden")
     assert looker.found == []
+
+
+def test_a_first_visit_is_bounded(browser: "Browser", product: str, root: User) -> None:
+    looker = Looker(browser, product, root)
+    weighed = {}
+    for name, path in (
+        ("home", ""),
+        ("inbox", "inbox/"),
+        ("calendar", "calendar/"),
+        ("wizard", "properties/1/connect/"),
+    ):
+        context = browser.new_context(locale="ru-RU")
+        context.add_cookies([looker.cookie])
+        page = context.new_page()
+        page.goto(f"{product}/admin/{path}")
+        page.wait_for_load_state("networkidle")
+        sizes: dict[str, int] = {}
+        for one, size in page.evaluate(WEIGH):
+            kind = "api" if one.startswith("/api/") else one.rpartition(".")[2] if "." in one else "html"
+            sizes[kind] = sizes.get(kind, 0) + size
+        weighed[name] = sizes
+    assert [
+        (name, kind, size)
+        for name, sizes in weighed.items()
+        for kind, size in sizes.items()
+        if size > FIRST_VISIT_MAX[kind]
+    ] == []
