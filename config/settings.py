@@ -489,6 +489,11 @@ UNFOLD = {
                 "title": _("System"),
                 "separator": True,
                 "items": [
+                    {
+                        **_page(_("System state"), "monitor_heart", "system", "accounts.manage"),
+                        "link": reverse_lazy("system"),
+                        "active": lambda request: request.resolver_match.url_name == "system",
+                    },
                     _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
                     _page(_("People"), "person", "auth_user", "accounts.manage"),
