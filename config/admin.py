@@ -64,10 +64,8 @@ class PeriodicTaskAdmin(RoleModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
         rows = Routine.objects.filter(name=OuterRef("task"))
         fields = ("started_at", "failed_at", "error")
-        found = (
-            super().get_queryset(request).annotate(**{f"ran_{one}": Subquery(rows.values(one)[:1]) for one in fields})
-        )
-        return found  # type: ignore[no-any-return]
+        ran = {f"ran_{one}": Subquery(rows.values(one)[:1]) for one in fields}
+        return super().get_queryset(request).annotate(**ran)  # type: ignore[no-any-return]
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "enabled":

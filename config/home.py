@@ -147,9 +147,9 @@ def _rent(home: dict[str, Any], user: User) -> None:
 def _processes(home: dict[str, Any]) -> None:
     """What an installation stands on; said only when it does not hold."""
     alive, page = set(Process.objects.alive().values_list("kind", flat=True)), reverse("system")
-    for kind, text in NOT_ALIVE.items():
+    for kind, advice in NOT_ALIVE.items():
         if kind not in alive:
-            home["problems"].append(Problem(str(text), page, _("System state")))
+            home["problems"].append(Problem(str(advice), page, _("System state")))
     dead = WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD).count()
     if dead:
         href = reverse("admin:chats_webhookevent_changelist") + "?status__exact=dead"

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import kombu.exceptions
 import redis
-from celery.schedules import crontab
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.db.models import Count, F, Min, Q, QuerySet
+from django.db.models import Count, F, Min, Q, QuerySet, prefetch_related_objects
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -46,6 +46,7 @@ from messenger.admin import IS_ENABLED, IS_FAILING
 ANSWER_SECONDS = 1.0
 GRACE = timedelta(seconds=90)
 """So much later than due is not late yet: beat ticks every few seconds, and workers have other things to do."""
+JUST_NOW = timedelta(seconds=1.5 * routines.WRITTEN_EVERY_SECONDS)
 LONG = timedelta(minutes=5)
 """What waits longer than that in a queue is marked."""
 MANY = 10_000
@@ -65,8 +66,7 @@ _hands = {name: ThreadPoolExecutor(2, f"reach-{name}") for name in ("redis", "av
 
 def system(request: HttpRequest) -> HttpResponse:
     """The whole page, or with `?part` what of it changes by itself."""
-    if "accounts.manage" not in permissions_of(request.user):
-        raise PermissionDenied
+    _let_in(request)
     state = state_of_all()
     if "part" in request.GET:
         return TemplateResponse(request, "config/system_state.html", {"state": state})
@@ -77,8 +77,7 @@ def system(request: HttpRequest) -> HttpResponse:
 @require_POST
 def run_now(request: HttpRequest) -> HttpResponse:
     """Ring for a scheduled task; doing it once more harms nothing."""
-    if "accounts.manage" not in permissions_of(request.user):
-        raise PermissionDenied
+    _let_in(request)
     entry = settings.CELERY_BEAT_SCHEDULE.get(request.POST.get("name", ""))
     if entry is None:
         raise Http404
@@ -92,12 +91,19 @@ def run_now(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("system") + "#by-the-clock")
 
 
+def _let_in(request: HttpRequest) -> None:
+    if isinstance(request.user, User):  # one query a request, however often the sidebar asks
+        prefetch_related_objects([request.user], "groups")
+    if "accounts.manage" not in permissions_of(request.user):
+        raise PermissionDenied
+
+
 @dataclass(frozen=True)
 class State:
     problems: list[Problem]
     remarks: list[str]
     places: list["Place"]
-    processes: list[Any]
+    processes: list["Life"]
     scheduled: list["Told"]
     sweeps: list["Told"]
     queues: list["Queue"]
@@ -107,14 +113,8 @@ class State:
 def state_of_all() -> State:
     """Seven queries, however much there is."""
     places = [_postgres(), *_reachable()]
-    processes = list(Process.objects.saying_if_alive().order_by("-is_alive", "kind", "host", "pid"))  # type: ignore[misc]
-    alive: dict[str, list[Any]] = {kind: [] for kind in KINDS}
-    for process in processes:
-        process.label = _process_label(process)
-        process.kind_name = KINDS.get(process.kind, process.kind)
-        process.said = _ago(process.beat_at)
-        if process.is_alive:
-            alive[process.kind].append(process)
+    processes: list[Any] = list(Process.objects.saying_if_alive().order_by("-is_alive", "kind", "host", "pid"))
+    alive = {kind: [one for one in processes if one.is_alive and one.kind == kind] for kind in KINDS}
     ran = {row.name: row for row in Routine.objects.all()}
     scheduled = _scheduled(ran, alive)
     sweeps = _sweeps(ran, alive)
@@ -131,7 +131,7 @@ def state_of_all() -> State:
                 "second time finds nothing to do. Nothing is sent to a client twice. End all but one."
             )
         )
-    return State(problems, remarks, places, processes, scheduled, sweeps, queues, timezone.now())
+    return State(problems, remarks, places, [Life(one) for one in processes], scheduled, sweeps, queues, timezone.now())
 
 
 # What everything stands on
@@ -203,11 +203,26 @@ def _address_of_avito() -> tuple[str, int]:
 # Processes
 
 
-def _process_label(process: Any) -> str:
-    if process.is_alive:
-        return shown.label("success", _("alive"))
-    hint = _("It was killed, or cannot reach PostgreSQL. Its row goes after a day of silence.")
-    return shown.label("danger", _("silent"), hint)
+@dataclass(frozen=True)
+class Life:
+    """A process as the page tells of it."""
+
+    row: Any
+
+    @property
+    def name(self) -> str:
+        return str(KINDS.get(self.row.kind, self.row.kind))
+
+    @property
+    def heard_of(self) -> str:
+        return _ago(self.row.beat_at)
+
+    @property
+    def label(self) -> str:
+        if self.row.is_alive:
+            return shown.label("success", _("alive"))
+        hint = _("It was killed, or cannot reach PostgreSQL. Its row goes after a day of silence.")
+        return shown.label("danger", _("silent"), hint)
 
 
 def _ago(at: datetime | None) -> SafeString | str:
@@ -267,7 +282,7 @@ class Told:
         if self.row.ended_at is None or self.row.seconds is None:
             return format_html("{} {}", _("begun"), _ago(self.row.started_at))
         text = format_html("{}, {}", _ago(self.row.ended_at), _("took %(time)s") % {"time": _took(self.row.seconds)})
-        if not self.row.is_open:
+        if not self.is_under_way:
             return text
         return format_html("{}; {} {}", text, _("next one begun"), _ago(self.row.started_at))
 
@@ -312,16 +327,17 @@ def _base(row: Routine | None, task: PeriodicTask | None) -> datetime | None:
     if task is not None and task.last_run_at is None:
         return max(task.date_changed, row.started_at) if row else None
     if row is None:
-        return task.last_run_at if task else None  # type: ignore[no-any-return]
+        return task.last_run_at if task else None
     return row.started_at
 
 
-def _due_at(schedule: timedelta | crontab, base: datetime | None) -> datetime | None:
+def _due_at(schedule: Any, base: datetime | None) -> datetime | None:
     if base is None:
         return None
     if isinstance(schedule, timedelta):
         return base + schedule
-    return timezone.now() + schedule.remaining_estimate(base)  # type: ignore[no-any-return]
+    due_at: datetime = timezone.now() + schedule.remaining_estimate(base) + timedelta(seconds=0.5)
+    return due_at.replace(microsecond=0)
 
 
 def _sweeps(ran: dict[str, Routine], alive: dict[str, list[Any]]) -> list[Told]:
@@ -338,8 +354,10 @@ def _sweeps(ran: dict[str, Routine], alive: dict[str, list[Any]]) -> list[Told]:
 
 
 def _is_under_way(row: Routine | None, alive: dict[str, list[Any]]) -> bool:
-    """Has it begun in a worker that still lives?"""
-    return row is not None and row.is_open and any(worker.started_at <= row.started_at for worker in alive["worker"])
+    """Has it begun in a worker that still lives, longer ago than the diary takes to say that it has ended?"""
+    if row is None or not row.is_open or timezone.now() - row.started_at < JUST_NOW:
+        return False
+    return any(worker.started_at <= row.started_at for worker in alive["worker"])
 
 
 def _of_routines(told: list[Told], *, is_served: bool) -> list[Problem]:
@@ -363,7 +381,8 @@ def _of_routines(told: list[Told], *, is_served: bool) -> list[Problem]:
     return found
 
 
-def rhythm_of(schedule: timedelta | crontab) -> str:
+def rhythm_of(schedule: Any) -> str:
+    """Of a timedelta or a crontab."""
     if isinstance(schedule, timedelta):
         return every(schedule.total_seconds())
     if len(schedule.hour) == len(schedule.minute) == 1:
@@ -471,7 +490,8 @@ def _at_once() -> dict[str, Any]:
         "oldest_queued": counted["queued"].order_by("created_at").values("created_at")[:1],
         "oldest_job": counted["jobs_due"].values("due_at")[:1],
     }
-    parts, params = [], []
+    parts: list[str] = []
+    params: list[Any] = []
     for question in counted.values():
         text, values = question.values("pk")[: MANY + 1].query.sql_with_params()
         parts.append(f"(SELECT count(*) FROM ({text}) AS found)")  # noqa: S608  Django's own SQL
