@@ -29,8 +29,8 @@ for model in (PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, 
 class SwitchFilter(shown.QuestionFilter):
     title, parameter_name = gettext_lazy("state"), "enabled"
     answers = {
-        "yes": (gettext_lazy("switched on"), Q(enabled=True)),
-        "no": (gettext_lazy("switched off"), ~Q(enabled=True)),
+        "yes": (gettext_lazy("enabled"), Q(enabled=True)),
+        "no": (gettext_lazy("disabled"), ~Q(enabled=True)),
     }
 
 
@@ -88,7 +88,7 @@ class PeriodicTaskAdmin(RoleModelAdmin):
 
     @admin.display(description=gettext_lazy("state"), ordering="enabled")
     def state(self, task: PeriodicTask) -> str:
-        return shown.label("success", _("switched on")) if task.enabled else shown.label("default", _("switched off"))
+        return shown.label("success", _("enabled")) if task.enabled else shown.label("default", _("disabled"))
 
     @admin.display(description=gettext_lazy("last rung by beat"), ordering="last_run_at")
     def rung(self, task: PeriodicTask) -> str:

@@ -76,7 +76,7 @@ WORDS: dict[str, tuple[Any, Any]] = {
     ),
     "celery.backend_cleanup": (
         gettext_lazy("Celery’s own tidying"),
-        gettext_lazy("Comes with Celery and finds nothing here: it may be switched off."),
+        gettext_lazy("Came with Celery and finds nothing here: it may be deleted."),
     ),
     "chats.tasks.sweep_inbox": (
         gettext_lazy("Webhook inbox"),

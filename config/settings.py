@@ -208,6 +208,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_retries": 0,  # of one publishing: a doorbell is not worth waiting for
 }
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_EXPIRES = None  # else beat would bring a task of its own that tidies results nobody keeps
 CELERY_TASK_PUBLISH_RETRY = False  # a doorbell that nobody hears is no loss: the sweep finds the row
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

@@ -164,7 +164,8 @@ def _reachable() -> list[Place]:
         try:
             well[name] = answer.result(timeout=ANSWER_SECONDS)
         except (redis.RedisError, OSError, ValueError, TooLate):
-            well[name] = not answer.cancel() and False
+            answer.cancel()
+            well[name] = False
     place = "{}:{}".format(*_address_of_avito())
     return [
         Place(
@@ -266,7 +267,7 @@ class Told:
     @property
     def label(self) -> str:
         if not self.is_on:
-            return shown.label("default", _("switched off"))
+            return shown.label("default", _("disabled"))
         if self.is_failing:
             return shown.label("danger", _("failing"))
         if self.is_late:
