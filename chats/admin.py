@@ -220,10 +220,10 @@ class WebhookEventAdmin(RoleModelAdmin):
         "note",
         "request_id",
         "signature",
-        "error",
+        "whole_error",
         "body_text",
     )
-    readonly_fields = ("body_text",)
+    readonly_fields = ("whole_error", "body_text")
 
     @display(
         description=_("status"),
@@ -242,6 +242,12 @@ class WebhookEventAdmin(RoleModelAdmin):
     @admin.display(description=_("error"))
     def short_error(self, event: WebhookEvent) -> str:
         return (event.error.strip().splitlines() or [event.note])[-1][:100]
+
+    @admin.display(description=_("error"))
+    def whole_error(self, event: WebhookEvent) -> str:
+        if not event.error:
+            return "—"
+        return format_html('<div class="break-words" style="white-space: pre-wrap">{}</div>', event.error)
 
     @admin.display(description=_("body"))
     def body_text(self, event: WebhookEvent) -> str:
@@ -291,5 +297,8 @@ class WebhookEventAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("admin:chats_webhookevent_change", args=[object_id]))
 
     def _report(self, request: HttpRequest, count: int) -> None:
+        if not count:
+            messages.info(request, _("There is nothing to process again."))
+            return
         text = ngettext("%(count)d event will be processed again.", "%(count)d events will be processed again.", count)
         messages.info(request, text % {"count": count})
