@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
     """For the system's page and the list of messages: those that failed, among all that ever were."""
 
     atomic = False
-    dependencies = [("chats", "0010_an_import_has_a_moment")]
+    dependencies = [("chats", "0011_error_code_has_a_name")]
 
     operations = [
         AddIndexConcurrently(
