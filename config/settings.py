@@ -496,7 +496,7 @@ UNFOLD = {
                     {
                         **_page(_("System state"), "monitor_heart", "system", "accounts.manage"),
                         "link": reverse_lazy("system"),
-                        "active": lambda request: request.resolver_match.url_name == "system",
+                        "active": lambda request: getattr(request.resolver_match, "url_name", "") == "system",
                     },
                     _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
