@@ -197,8 +197,7 @@ def test_late_ones_are_named_but_not_those_that_are_off_or_under_way(boss: Clien
     busy.update(started_at=long_ago, ended_at=long_ago - timedelta(minutes=1))
     [late] = [one for one in problems_of(open_page(boss)) if one.startswith("Late:")]
     assert late.startswith("Late: Check of connections, Reading of chats.")
-    task.enabled = False
-    task.save()
+    PeriodicTask.objects.filter(pk=task.pk).update(enabled=False)
     page = open_page(boss)
     assert "Late: Reading of chats." in page
     assert "disabled" in part_of(page, "avito_accounts.tasks.queue_checks")
