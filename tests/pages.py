@@ -18,13 +18,7 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
-from django_celery_beat.models import (
-    ClockedSchedule,
-    CrontabSchedule,
-    IntervalSchedule,
-    PeriodicTask,
-    SolarSchedule,
-)
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from chats.models import WebhookEvent
 from integrations_str.models import Integration, Property
@@ -49,8 +43,6 @@ NO_PAGES = {
     "admin:notifications_notification_read_all": "answers to POST alone",
     "system_run": "answers to POST alone",
 }
-SCHEDULES = (ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule)
-"""Beat takes them from the code: nobody has any business on their pages."""
 _KINDS: dict[str, Kind] = {
     "changelist": "list",
     "add": "add",
@@ -85,7 +77,6 @@ def missed() -> set[str]:
     """Addresses of the back office of which nobody has said whether they are pages."""
     user = User(is_superuser=True, is_active=True, is_staff=True)
     known = {page.name.split()[0] for page in _own(user)} | {name for name, *_rest in _model_names()}
-    known |= {f"admin:{one.name}" for model in SCHEDULES for one in _urls_of(model)}
     return {name for name, _route in _names(get_resolver())} - known
 
 
@@ -190,16 +181,10 @@ def _of_models(user: User) -> Iterator[Page]:
 def _model_names() -> Iterator[tuple[str, type[Model], bool]]:
     """The name of each address of each model, and whether it is a row's."""
     for model, page in admin.site._registry.items():
-        if model in SCHEDULES:
-            continue
         for one in page.get_urls():
             name = f"admin:{one.name}"
             if isinstance(one, URLPattern) and one.name and name not in NO_PAGES:
                 yield name, model, bool(one.pattern.converters)
-
-
-def _urls_of(model: type[Model]) -> list[Any]:
-    return admin.site.get_model_admin(model).get_urls() if admin.site.is_registered(model) else []
 
 
 def _names(resolver: URLResolver, space: str = "", above: str = "") -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ IN_DARK = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-tex
 
 
 FIRST_VISIT_MAX = {"html": 90_000, "js": 520_000, "css": 400_000, "woff2": 800_000, "svg": 10_000, "api": 50_000}
-"""Bytes by kind before compression, at a first visit: of the scripts, sheets and fonts almost all are Unfold's own. They
+"""Bytes by kind before compression, at a first visit: of scripts, sheets and fonts almost all are Unfold's. They
 travel as a quarter of that, and once."""
 WEIGH = """() => [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")]
     .map((one) => [new URL(one.name).pathname, one.decodedBodySize])"""
