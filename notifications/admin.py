@@ -66,7 +66,6 @@ class OpenProblemFilter(admin.SimpleListFilter):
 class NotificationAdmin(RoleModelAdmin):
     """For everybody in the staff, each with the own rows. Newest first; all one can do is read."""
 
-    nothing = _("No news yet. What breaks and what is mended again will stand here.")
     list_display = ("created_at", "importance", "news", "problem", "where")
     list_display_links = None
     list_filter = (UnreadFilter, OpenProblemFilter, "level")

@@ -11,7 +11,7 @@ from api.roles import HOSTS
 from tests import pages
 from tests.factories import make_user
 
-ADVICE = re.compile(r'<p class="max-w-xl text-center">[^<]{30,}</p>')
+ADVICE = re.compile(r'<p class="[^"]*\btext-center\b[^"]*">\s*[^<]{30,}</p>')
 
 
 @pytest.mark.django_db
