@@ -17,11 +17,12 @@ from unfold.decorators import action, display
 
 from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
-from avito_accounts.errors import AccountUnusable
-from chats import inbox, replies
+from avito_accounts.errors import AccountUnusable, words
+from chats import inbox, replies, shown
 from chats.models import CannedReply, Chat, Message, WebhookEvent
 
 SHOWN_MESSAGES = 50
+KINDS = {"text": _("Text"), **shown.NOTES, "deleted": _("Deleted")}
 DELIVERY_COLOURS = {
     "received": "info",
     "sent": "success",
@@ -124,11 +125,22 @@ class ChatAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("admin:chats_chat_change", args=[chat.pk]) + "#reply")
 
 
+class KindFilter(admin.SimpleListFilter):
+    title = _("type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(KINDS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        return queryset.filter(type=self.value()) if self.value() in KINDS else queryset
+
+
 @admin.register(Message)
 class MessageAdmin(RoleModelAdmin):
     to_see = "chats.use"
     list_display = ("created_at", "chat", "direction", "short_text", "delivery")
-    list_filter = ("direction", "delivery_status", "type", ("created_at", RangeDateTimeFilter))
+    list_filter = ("direction", "delivery_status", KindFilter, ("created_at", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("text", "avito_id", "chat__name")
     list_select_related = ("chat",)
@@ -136,16 +148,24 @@ class MessageAdmin(RoleModelAdmin):
     actions = ("send_again",)
     fields = (
         "chat",
-        ("direction", "type"),
+        ("direction", "kind"),
         "text",
         "content",
         "avito_id",
         ("author_id", "written_by"),
         ("delivery_status", "attempts"),
-        "error_code",
+        "cause",
         "error_detail",
         ("created_at", "read_at"),
     )
+
+    @admin.display(description=_("type"))
+    def kind(self, message: Message) -> Any:
+        return KINDS.get(message.type, message.type)
+
+    @admin.display(description=_("cause"))
+    def cause(self, message: Message) -> Any:
+        return words(message.error_code) if message.error_code else "—"
 
     @admin.display(description=_("text"))
     def short_text(self, message: Message) -> str:

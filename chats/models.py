@@ -209,7 +209,7 @@ class Message(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.direction} {self.avito_id or self.pk}"
+        return f"{self.get_direction_display()}, {self.pk}"
 
     @property
     def words(self) -> str:

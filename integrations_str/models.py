@@ -433,7 +433,7 @@ class SyncTask(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"task of integration {self.integration_id}"
+        return str(self.integration)
 
 
 class Exchange(models.Model):

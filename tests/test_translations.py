@@ -1,6 +1,7 @@
 """Every text that people may see has a Russian translation, and the compiled catalogue is that of the source.
 
-What others wrote and have no Russian for, such as Unfold, is translated here, too.
+What others wrote and have no Russian for, such as Unfold, is translated here, too. What they have Russian for may be
+said better here, as the project's catalogue wins: their text and ours, written into the catalogue by hand, stay there.
 
     python -m tests.test_translations
 
@@ -73,8 +74,8 @@ def folder(package: str) -> Path:
 @cache
 def extracted() -> dict[Id, str]:
     """Each text to be translated here and a file where it stands: all of ours, of others what has no Russian yet."""
-    known = translated_by_others()
-    return {one: name for one, name in found_in(theirs()).items() if one not in known} | found_in(ours())
+    mine, known = found_in(ours()), translated_by_others()
+    return mine | {one: name for one, name in found_in(theirs()).items() if one not in mine and one not in known}
 
 
 def found_in(files: Iterator[tuple[str, str]]) -> dict[Id, str]:
@@ -89,6 +90,7 @@ def found_in(files: Iterator[tuple[str, str]]) -> dict[Id, str]:
     return found
 
 
+@cache
 def translated_by_others() -> set[Id]:
     """What Django and the installed apps say in Russian themselves."""
     folders = [Path(django.__file__).parent / "conf"]
@@ -121,6 +123,11 @@ def placeholders(text: str) -> list[str]:
     return sorted(re.findall(r"%\(\w+\)[a-z]|\{\w*\}|</?\w+>", text))
 
 
+def ends(text: str) -> bool:
+    """Whether it is a sentence, within quotes or not."""
+    return text.rstrip("”»")[-1] in ".:!…"
+
+
 def refresh() -> None:
     """Write both files anew; what is translated stays so."""
     known, fresh = messages(catalogue()) if PO.exists() else {}, Catalog(locale="ru", charset="utf-8", fuzzy=False)
@@ -128,7 +135,7 @@ def refresh() -> None:
     fresh.creation_date = fresh.revision_date = LONG_AGO
     fresh.project, fresh.version = "avito-service", "1"
     fresh.msgid_bugs_address = fresh.last_translator = fresh.language_team = ""
-    for one in sorted(extracted(), key=str):
+    for one in sorted({*extracted(), *(translated_by_others() & set(known))}, key=str):
         fresh.add(one, known[one].string if one in known else None)
     written, compiled = BytesIO(), BytesIO()
     write_po(written, fresh, width=120, sort_output=True)
@@ -155,7 +162,7 @@ def test_every_text_is_translated() -> None:
 
 
 def test_catalogue_holds_no_text_that_is_gone() -> None:
-    assert set(messages(catalogue())) - set(extracted()) == set()
+    assert set(messages(catalogue())) - set(extracted()) - translated_by_others() == set()
 
 
 def test_placeholders_survive_translation() -> None:
@@ -169,7 +176,8 @@ def test_translations_are_russian_and_plain() -> None:
         for text in strings(message):
             assert re.search("[а-яё]", text, re.IGNORECASE), one
             assert not re.search(r"(?i)\bакаунт|листинг|уэбхук|вэбхук", text), text
-            assert (text[-1] in ".:!…") == (str(one if isinstance(one, str) else one[0])[-1] in ".:!…"), one
+            given = one if isinstance(one, str) else one[0]
+            assert ends(text) == ends(given), one
 
 
 def test_compiled_catalogue_is_that_of_the_source() -> None:
