@@ -11,6 +11,7 @@ from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -22,27 +23,19 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from api.roles import HOSTS, Permission, permissions_of
 
-ROLE_NAMES = {"admin": _("administrator"), "director": _("director"), "operator": _("operator"), HOSTS: _("host")}
-
 
 class PlainModelAdmin(ModelAdmin):
-    """Unfold's, in words for people who have no idea of models and tables."""
+    """Unfold's, for people who have no idea of models and rows."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         title = capfirst(self.opts.verbose_name_plural)  # rather than "Select ... to change"
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Of what goes as well, what has a page of its own; the rows behind it go without saying."""
-        rows, counts, needed, protected = super().get_deleted_objects(objs, request)
-        pages = {model._meta.verbose_name_plural for model in self.admin_site._registry}
-        counts = {name: count for name, count in counts.items() if name in pages}
-        return _with_pages(rows), counts, needed, protected
-
-
-def _with_pages(rows: list[Any]) -> list[Any]:
-    kept = [_with_pages(row) if isinstance(row, list) else row for row in rows]
-    return [row for row in kept if row and (isinstance(row, list) or "<a " in row)]
+        """What goes is named, what goes with it is counted if it has pages: an account has its days by the hundred."""
+        _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        known = {model._meta.verbose_name_plural for model in self.admin_site._registry}
+        return [str(one) for one in objs], {one: counts[one] for one in counts if one in known}, lacking, protected
 
 
 class RoleModelAdmin(PlainModelAdmin):
@@ -93,7 +86,6 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
             "title": getattr(page, action.__name__).short_description,
             "text": text,
             "object": found,
-            "opts": page.opts,
             "back": reverse(admin_urlname(page.opts, "change" if key else "changelist"), args=key),  # type: ignore[arg-type]
         }
         return TemplateResponse(request, "admin/confirm.html", context)
@@ -101,39 +93,67 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
     return view
 
 
-class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not generic at run time
-    def label_from_instance(self, group: Any) -> str:
-        return str(capfirst(ROLE_NAMES.get(group.name, group.name)))
-
-
-class UserForm(UserChangeForm):
-    groups = RolesField(
-        Group.objects.all(),
-        label=_("Roles"),
-        required=False,
-        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
-        help_text=_("What each of them may do is part of the product. A host runs the own properties in the back office."),
-    )
-
-
+admin.site.index_title = _("Home")
 admin.site.unregister(User)
 admin.site.unregister(Group)  # what a role may do is a table in the code: see `api.roles`
+
+ROLES = {
+    "admin": _("Administrator: everything, people and settings too"),
+    "director": _("Director: accounts to look at, chats, messenger"),
+    "operator": _("Operator: accounts to look at, chats, messenger"),
+    HOSTS: _("Host: the own properties, bookings and calendars"),
+}
+
+
+class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not generic at run time
+    widget = UnfoldAdminCheckboxSelectMultipleWidget
+
+    def label_from_instance(self, group: Any) -> str:
+        return str(ROLES.get(group.name, group.name))
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
-    form = UserForm
+    """Rights come from roles alone, so Django's long list of single permissions is not asked."""
+
+    form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "is_active", "is_staff", "is_superuser", "last_login")
-    list_filter = ("is_staff", "is_superuser", "is_active")
-    readonly_fields = ("last_login", "date_joined")
+    add_form_template = "admin/change_form.html"
+    list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
+    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
     fieldsets = (
-        *DjangoUserAdmin.fieldsets[:2],
-        (_("What they may do"), {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
-        (_("When"), {"fields": ("last_login", "date_joined")}),
+        (None, {"fields": ("username", "password", ("first_name", "last_name"), "email")}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff", "is_active", "is_superuser")}),
+        (_("Dates"), {"fields": (("last_login", "date_joined"),)}),
     )
+    add_fieldsets = (
+        (None, {"fields": ("username", "password1", "password2", ("first_name", "last_name"))}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("name"), ordering="first_name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name() or "—"
+
+    @admin.display(description=_("roles"))
+    def roles(self, user: User) -> str:
+        held = [str(ROLES.get(group.name, group.name)).split(":")[0] for group in user.groups.all()]
+        return ", ".join([*([str(_("Superuser"))] if user.is_superuser else []), *held]) or "—"
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            return RolesField(Group.objects.order_by("pk"), label=_("Roles"), required=False)
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and db_field.name == "is_staff":
+            field.label = _("May enter the back office")
+            field.help_text = _("Without it the person may only use the API.")
+        return field
 
 
 apps.get_app_config("axes").verbose_name = _("Signing in")
@@ -146,7 +166,8 @@ class AccessAttemptAdmin(RoleModelAdmin):
 
     to_see = to_change = "accounts.manage"
     list_display = ("attempt_time", "username", "ip_address", "failures_since_start", "user_agent")
-    fields = readonly_fields = ("attempt_time", "username", "ip_address", "failures_since_start", "path_info", "user_agent")
+    fields = ("attempt_time", "username", "ip_address", "failures_since_start", "path_info", "user_agent")
+    readonly_fields = fields
     search_fields = ("username", "ip_address")
     search_help_text = _("name or address")
 

@@ -1,5 +1,6 @@
 """Chats, messages and webhook events in the back office. What Avito says is read-only."""
 
+import json
 from typing import Any
 
 from django import forms
@@ -17,7 +18,8 @@ from unfold.decorators import action, display
 
 from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
-from avito_accounts.errors import AccountUnusable, words
+from avito_accounts import errors
+from avito_accounts.errors import AccountUnusable
 from chats import inbox, replies, shown
 from chats.models import CannedReply, Chat, Message, WebhookEvent
 
@@ -58,7 +60,8 @@ class ChatAdmin(RoleModelAdmin):
     search_fields = ("name", "phone", "item_title", "avito_id__exact")  # each has its index
     list_select_related = ("account", "last_message")
     ordering = ("-activity_at", "-id")
-    change_form_outer_after_template = "chats/conversation.html"
+    change_form_outer_before_template = "chats/conversation.html"
+    actions_detail = ("open_inbox",)
     fields = (
         ("name", "phone"),
         ("city", "account"),
@@ -90,6 +93,10 @@ class ChatAdmin(RoleModelAdmin):
             return chat.item_url or "—"
         link = '<a href="{0}" target="_blank" rel="noreferrer" class="text-primary-600 dark:text-primary-500">{0}</a>'
         return format_html(link, chat.item_url)
+
+    @action(description=_("Open in the inbox"), url_path="inbox", permissions=["view"], icon="forum")
+    def open_inbox(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return HttpResponseRedirect(f"{reverse('chats_inbox')}?chat={int(object_id)}")
 
     def get_urls(self) -> list[URLPattern]:
         send = self.admin_site.admin_view(require_POST(self.reply_view))
@@ -149,8 +156,8 @@ class MessageAdmin(RoleModelAdmin):
     fields = (
         "chat",
         ("direction", "kind"),
-        "text",
-        "content",
+        "words",
+        "as_avito_has_it",
         "avito_id",
         ("author_id", "written_by"),
         ("delivery_status", "attempts"),
@@ -159,13 +166,24 @@ class MessageAdmin(RoleModelAdmin):
         ("created_at", "read_at"),
     )
 
+    readonly_fields = ("words", "as_avito_has_it")
+
     @admin.display(description=_("type"))
     def kind(self, message: Message) -> Any:
         return KINDS.get(message.type, message.type)
 
     @admin.display(description=_("cause"))
     def cause(self, message: Message) -> Any:
-        return words(message.error_code) if message.error_code else "—"
+        return errors.words(message.error_code) if message.error_code else "—"
+
+    @admin.display(description=_("text"))
+    def words(self, message: Message) -> str:
+        return message.words
+
+    @admin.display(description=_("as Avito has it"))
+    def as_avito_has_it(self, message: Message) -> str:
+        content = json.dumps(message.content, ensure_ascii=False, indent=2)
+        return format_html('<code class="break-words whitespace-pre-wrap">{}</code>', content)
 
     @admin.display(description=_("text"))
     def short_text(self, message: Message) -> str:
