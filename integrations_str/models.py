@@ -158,7 +158,7 @@ class Booking(models.Model):
 
     class Source(models.TextChoices):
         MANUAL = "manual", _("by hand")
-        AVITO = "avito", "Avito"
+        AVITO = "avito", _("Avito")
 
     class Status(models.TextChoices):
         PENDING = "pending", _("not paid yet")
