@@ -112,6 +112,20 @@ class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # n
         return str(ROLES.get(group.name, group.name))
 
 
+def _title(role: str) -> str:
+    return str(ROLES.get(role, role)).split(":")[0]
+
+
+class RoleFilter(admin.SimpleListFilter):
+    title, parameter_name = _("role"), "role"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(role, _title(role)) for role in ROLES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(groups__name=self.value()) if self.value() in ROLES else queryset
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
     """Rights come from roles alone, so Django's long list of single permissions is not asked."""
@@ -121,7 +135,7 @@ class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
     change_password_form = AdminPasswordChangeForm
     add_form_template = "admin/change_form.html"
     list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
-    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
+    list_filter = (RoleFilter, "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
@@ -143,7 +157,7 @@ class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
-        held = [str(ROLES.get(group.name, group.name)).split(":")[0] for group in user.groups.all()]
+        held = [_title(group.name) for group in user.groups.all()]
         return ", ".join([*([str(_("Superuser"))] if user.is_superuser else []), *held]) or "—"
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
