@@ -176,7 +176,8 @@ def test_russian_pages_have_no_english_words_and_no_dates_for_machines(product: 
     for address in ("/admin/", reverse("str_calendar"), reverse("str_connect", args=[estate.property.pk])):
         seen[f"host {address}"] = host.get(address)
     seen["stranger /admin/login/"] = Client(headers={"accept-language": "ru"}).get("/admin/login/")
-    looked_at, found = 0, {}
+    looked_at = 0
+    found: dict[str, str] = {}
     for address, answer in seen.items():
         if answer.status_code in (200, 403, 404) and answer["Content-Type"].startswith("text/html"):
             looked_at += 1
