@@ -56,8 +56,8 @@ NAMES = {
 SPOKEN = ("title", "aria-label", "placeholder", "alt")
 UNSPOKEN = {"script", "style", "code", "pre", "kbd", "textarea", "icon", "template"}
 EMPTY = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "path", "source", "track", "wbr"}
-TECHNICAL = re.compile(r"https?:\S+|\S+\*{4,}|\w+(?:[/._@]\w+)+|\{\w+\}|%\(\w+\)s", re.IGNORECASE)
-"""Addresses, masked secrets, paths of tasks, time zones, names of fields, places to be filled in."""
+TECHNICAL = re.compile(r"https?:\S+|\w+(?:[/._@]\w+)+|\{\w+\}|%\(\w+\)s", re.IGNORECASE)
+"""Addresses, paths of tasks, time zones, names of fields, places to be filled in."""
 LATIN, DATE = re.compile(r"[A-Za-z][A-Za-z0-9]+"), re.compile(r"\b\d{4}-\d\d-\d\d\b")
 RUSSIAN = re.compile("[а-яё]", re.IGNORECASE)
 KEYS = {"Enter", "Escape", "Slash", "Home", "End", "Tab", "Delete", "Backspace"}

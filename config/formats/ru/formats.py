@@ -1,3 +1,2 @@
-TIME_FORMAT = "H:i МСК"
-DATETIME_FORMAT = "j E Y г., H:i МСК"
-SHORT_DATETIME_FORMAT = "d.m.Y H:i МСК"
+TIME_FORMAT = "H:i\xa0МСК"
+DATETIME_FORMAT = SHORT_DATETIME_FORMAT = "d.m.Y H:i\xa0МСК"
