@@ -19,11 +19,13 @@ from unfold.decorators import action, display
 
 from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
+from avito_accounts import errors
 from avito_accounts.errors import AccountUnusable
-from chats import inbox, replies
+from chats import inbox, replies, shown
 from chats.models import CannedReply, Chat, Message, WebhookEvent
 
 SHOWN_MESSAGES = 50
+KINDS = {"text": _("Text"), **shown.NOTES, "deleted": _("Deleted")}
 REPLAYED_AT_ONCE = 1000
 """Whoever has chosen a whole table did not mean it; for all that cannot be used there is a button."""
 EVENT_ADVICE: dict[str, tuple[str, Any]] = {
@@ -151,12 +153,23 @@ class ChatAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("admin:chats_chat_change", args=[chat.pk]) + "#reply")
 
 
+class KindFilter(admin.SimpleListFilter):
+    title = _("type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(KINDS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        return queryset.filter(type=self.value()) if self.value() in KINDS else queryset
+
+
 @admin.register(Message)
 class MessageAdmin(RoleModelAdmin):
     to_see = "chats.use"
     nothing = _("No messages yet. They come with the chats of connected accounts.")
     list_display = ("created_at", "chat", "direction", "short_text", "delivery")
-    list_filter = ("direction", "delivery_status", "type", ("created_at", RangeDateTimeFilter))
+    list_filter = ("direction", "delivery_status", KindFilter, ("created_at", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("text", "avito_id", "chat__name")
     list_select_related = ("chat",)
@@ -164,18 +177,26 @@ class MessageAdmin(RoleModelAdmin):
     actions = ("send_again",)
     fields = (
         "chat",
-        ("direction", "type"),
+        ("direction", "kind"),
         "words",
         "as_avito_has_it",
         "avito_id",
         ("author_id", "written_by"),
         ("delivery_status", "attempts"),
-        "error_code",
+        "cause",
         "error_detail",
         ("created_at", "read_at"),
     )
 
     readonly_fields = ("words", "as_avito_has_it")
+
+    @admin.display(description=_("type"))
+    def kind(self, message: Message) -> Any:
+        return KINDS.get(message.type, message.type)
+
+    @admin.display(description=_("cause"))
+    def cause(self, message: Message) -> Any:
+        return errors.words(message.error_code) if message.error_code else "—"
 
     @admin.display(description=_("text"))
     def words(self, message: Message) -> str:

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -24,6 +25,10 @@ from config.models import Routine
 
 for model in (PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule):
     admin.site.unregister(model)
+
+
+# Titles name a task by what it does; its own words are a path in the code and a rhythm that does not decline.
+PeriodicTask.__str__ = lambda task: str(routines.title(task.task))
 
 
 class SwitchFilter(shown.QuestionFilter):
@@ -108,7 +113,7 @@ class PeriodicTaskAdmin(RoleModelAdmin):
 
     @admin.display(description=gettext_lazy("name in the code"))
     def path(self, task: PeriodicTask) -> str:
-        return f"{task.name}: {task.task}"
+        return format_html("<code>{}</code>", f"{task.name}: {task.task}")
 
     @admin.action(description=gettext_lazy("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:

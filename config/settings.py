@@ -124,6 +124,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.forms",  # so that templates of widgets can be ours
     "django.contrib.postgres",
     "rest_framework",
     "django_filters",
@@ -158,6 +159,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # which looks into `templates` first
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 APPEND_SLASH = True
@@ -302,8 +304,8 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_CALLABLE = "config.api.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False  # `api.admin` has a page of its own
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # the page is ours: see `api.admin`
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "SIGNING_KEY": JWT_SECRET,
@@ -379,6 +381,7 @@ LANGUAGES = [("ru", "Русский"), ("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = "UTC"  # the API speaks UTC; people see Moscow time, see `api.middleware`
 
 

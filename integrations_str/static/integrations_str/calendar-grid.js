@@ -166,7 +166,7 @@ function bar(booking, level) {
 
 export function called(booking) {
   const name = booking.guestName || words.noGuest;
-  return booking.source === "avito" ? `Avito · ${name}` : name;
+  return booking.source === "avito" ? `${words.sources.avito} · ${name}` : name;
 }
 
 const barText = (booking) =>
