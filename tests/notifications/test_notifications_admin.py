@@ -95,7 +95,7 @@ def test_without_news_the_page_says_so(operator: Client) -> None:
     assert "There is no news." not in text_of(operator.get(NEWS))
     filtered = text_of(operator.get(f"{NEWS}?problems=open"))
     assert "There is no news." not in filtered
-    assert "No results found" in filtered
+    assert "Nothing fits" in filtered
 
 
 def test_open_problems_are_marked_and_found(operator: Client) -> None:
