@@ -19,13 +19,16 @@ no_database = django.db.backends.dummy://none/none
 compile = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt messages lock install install-dev install-browser
+.PHONY: help run demo test check bench fmt messages lock install install-dev install-browser
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## everything on this machine: storage, sandbox, web, worker, beat; Ctrl-C ends all (PORT=5014 make run)
 	@exec $(PY) manage.py run --end-with-parent
+
+demo: install ## fill the empty installation that `make run` runs beside, to look around in
+	@exec $(PY) manage.py demo
 
 test: install-dev ## the whole suite on embedded servers (ARGS="-k webhook")
 	@exec $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import requests
 import uvicorn
 from django.conf import LazySettings
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import TransactionTestCase, override_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -116,6 +118,13 @@ def product(_product_address: str, avito_sandbox: Sandbox, transactional_db: Non
     settings.AVITO_OAUTH_CLIENT_ID = "sandbox-client"
     settings.AVITO_OAUTH_CLIENT_SECRET = "sandbox-secret"
     return _product_address
+
+
+@pytest.fixture
+def demo(product: str, avito_sandbox: Sandbox, settings: LazySettings) -> Callable[[], object]:
+    """Fills the installation, which has to have a superuser, as `manage.py demo` does it."""
+    settings.AVITO_IS_SANDBOX, settings.SANDBOX_URL = True, avito_sandbox.base
+    return lambda: call_command("demo", stdout=StringIO())
 
 
 @pytest.fixture
