@@ -11,7 +11,7 @@
 
 import { $, conflictsOf, range, rows } from "./calendar-data.js";
 import { drawBars, fillDay, fillName, makeDay, todayOf } from "./calendar-cells.js";
-import { after, before, between, element, plus, span, today } from "./calendar-words.js";
+import { after, between, element, plus, span, today } from "./calendar-words.js";
 
 const HOLD = 400; // milliseconds until a finger that rests chooses days instead of scrolling
 
@@ -207,7 +207,7 @@ grid.addEventListener("click", (event) => {
 
 // By keys
 
-grid.addEventListener("keydown", async (event) => {
+grid.addEventListener("keydown", (event) => {
   const cell = event.target.closest(".cal-day");
   if (!cell || event.ctrlKey || event.metaKey || event.altKey) return;
   const place = { id: Number(cell.dataset.property), date: cell.dataset.date };
@@ -220,14 +220,15 @@ grid.addEventListener("keydown", async (event) => {
   if (!next) return;
   event.preventDefault();
   if (event.shiftKey && next.id !== place.id) return;
-  if (!cellAt(next) && !(await tell.wanted(next.date))) next.date = next.date < range.start ? range.start : before(range.end);
-  choose({ id: next.id, head: next.date, anchor: event.shiftKey && choice?.id === next.id ? choice.anchor : next.date });
+  if (!cellAt(next)) tell.wanted(next.date);
+  const kept = choice?.id === place.id ? choice.anchor : place.date;
+  choose({ id: next.id, head: next.date, anchor: event.shiftKey ? kept : next.date });
   reveal(cellAt(next));
   focusPlace();
   tell.moved();
 });
 
-/** `chosen`: days are; `moved`: the keys go over days; `wanted(date)`: the range shall reach so far, true once it does. */
+/** `chosen`: days are; `moved`: the keys go over days; `wanted(date)`: the range shall reach so far. */
 export function listen(listeners) {
   tell = listeners;
 }

@@ -67,7 +67,7 @@ function jump(date) {
   [$("scroll").scrollLeft, $("scroll").scrollTop] = [0, 0];
   grid.view.scrollTo(date);
   showMonth();
-  return read(range.start, range.end);
+  read(range.start, range.end);
 }
 
 /** What the range has to show between two days: bookings for all at once, the days of each property by themselves. */
@@ -94,25 +94,26 @@ function drawRow(row) {
 /** Let the range reach ahead to `date`, if that does not make it too long. */
 function reach(date) {
   if (date < range.end) return true;
-  const [end, wanted] = [range.end, grid.view.endFor(date)];
-  if (between(range.start, wanted) > LONGEST) return false;
-  range.end = wanted;
+  const [end, until] = [range.end, grid.view.endFor(date)];
+  if (between(range.start, until) > LONGEST) return false;
+  range.end = until;
   grid.extend();
   read(end, range.end);
   return true;
 }
 
+/** Have `date` drawn, if need be with other days around it than before; false: they are others. */
+function wanted(date) {
+  if (date >= range.start && reach(date)) return true;
+  jump(date);
+  return false;
+}
+
 function go(date) {
-  if (date < range.start || !reach(date)) return void jump(date);
+  if (!wanted(date)) return;
   reach(plus(date, grid.view.daysShown()));
   grid.view.scrollTo(date);
   showMonth();
-}
-
-/** For the keys, which may leave the range at either end. */
-function wanted(date) {
-  if (date < range.start || !reach(date)) jump(date);
-  return true;
 }
 
 // Months
@@ -215,7 +216,7 @@ $("views").addEventListener("change", ({ target }) => {
 });
 const look = soon(() => {
   showMonth();
-  if (grid.view.daysAhead() < 10) reach(range.end);
+  if (grid.view.daysAhead() < 21) reach(range.end);
 }, 60);
 $("scroll").addEventListener("scroll", look, { passive: true });
 
