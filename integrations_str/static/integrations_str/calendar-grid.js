@@ -187,7 +187,7 @@ function creep() {
   if (!drag) return;
   const [box, style, near, far] = [scroll.getBoundingClientRect(), getComputedStyle(scroll), ...edges[view.along]];
   const where = view.along === "Left" ? drag.x : drag.y;
-  const inside = (edge) => (parseFloat(style[`scrollPadding${edge}`]) || 0) + 16;
+  const inside = (edge) => (parseFloat(style[`scrollPadding${edge}`]) || 0) + 4;
   const step = where > box[far.toLowerCase()] - inside(far) ? 8 : where < box[near.toLowerCase()] + inside(near) ? -8 : 0;
   if (step) {
     scroll[`scroll${view.along}`] += step;
