@@ -19,7 +19,7 @@ no_database = django.db.backends.dummy://none/none
 compile = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench fmt messages lock install install-dev install-browser
+.PHONY: help run demo test check bench fmt messages screenshots lock install install-dev install-browser
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ fmt: install-dev ## format the code, repair what can be repaired
 
 messages: install-dev ## collect the texts to translate and compile the catalogue; lists what lacks a translation
 	$(PY) -m tests.test_translations
+
+screenshots: install-browser ## the pictures of the READMEs anew, from a service of its own; needs Chromium
+	@exec $(PY) -m tests.screenshots
 
 lock: install-dev ## write the three lists of exact versions anew from pyproject.toml
 	$(compile) -o requirements.lock

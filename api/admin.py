@@ -4,18 +4,22 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from api.roles import Permission, permissions_of
+from api.roles import HOSTS, Permission, permissions_of
 
 
 class RoleModelAdmin(ModelAdmin):
@@ -43,6 +47,11 @@ class RoleModelAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_change_permission(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What goes is named, what goes with it is counted: an account has its days by the hundred."""
+        _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return [str(one) for one in objs], counts, lacking, protected
 
 
 def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "") -> Any:
@@ -73,16 +82,67 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
     return view
 
 
+admin.site.index_title = _("Home")
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+ROLES = {
+    "admin": _("Administrator: everything, people and settings too"),
+    "director": _("Director: accounts to look at, chats, messenger"),
+    "operator": _("Operator: accounts to look at, chats, messenger"),
+    HOSTS: _("Host: the own properties, bookings and calendars"),
+}
+
+
+class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not generic at run time
+    widget = UnfoldAdminCheckboxSelectMultipleWidget
+
+    def label_from_instance(self, group: Any) -> str:
+        return str(ROLES.get(group.name, group.name))
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    """Rights come from roles alone, so Django's long list of single permissions is not asked."""
+
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "first_name", "is_active", "is_staff", "is_superuser", "last_login")
+    add_form_template = "admin/change_form.html"
+    list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
+    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
+    fieldsets = (
+        (None, {"fields": ("username", "password", ("first_name", "last_name"), "email")}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff", "is_active", "is_superuser")}),
+        (_("Dates"), {"fields": (("last_login", "date_joined"),)}),
+    )
+    add_fieldsets = (
+        (None, {"fields": ("username", "password1", "password2", ("first_name", "last_name"))}),
+        (_("What this person may do"), {"fields": ("groups", "is_staff")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("name"), ordering="first_name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name() or "—"
+
+    @admin.display(description=_("roles"))
+    def roles(self, user: User) -> str:
+        held = [str(ROLES.get(group.name, group.name)).split(":")[0] for group in user.groups.all()]
+        return ", ".join([*([str(_("Superuser"))] if user.is_superuser else []), *held]) or "—"
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            return RolesField(Group.objects.order_by("pk"), label=_("Roles"), required=False)
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and db_field.name == "is_staff":
+            field.label = _("May enter the back office")
+            field.help_text = _("Without it the person may only use the API.")
+        return field
 
 
 @admin.register(Group)

@@ -1,5 +1,6 @@
 """Chats, messages and webhook events in the back office. What Avito says is read-only."""
 
+import json
 from typing import Any
 
 from django import forms
@@ -57,7 +58,8 @@ class ChatAdmin(RoleModelAdmin):
     search_fields = ("name", "phone", "item_title", "avito_id__exact")  # each has its index
     list_select_related = ("account", "last_message")
     ordering = ("-activity_at", "-id")
-    change_form_outer_after_template = "chats/conversation.html"
+    change_form_outer_before_template = "chats/conversation.html"
+    actions_detail = ("open_inbox",)
     fields = (
         ("name", "phone"),
         ("city", "account"),
@@ -89,6 +91,10 @@ class ChatAdmin(RoleModelAdmin):
             return chat.item_url or "—"
         link = '<a href="{0}" target="_blank" rel="noreferrer" class="text-primary-600 dark:text-primary-500">{0}</a>'
         return format_html(link, chat.item_url)
+
+    @action(description=_("Open in the inbox"), url_path="inbox", permissions=["view"], icon="forum")
+    def open_inbox(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return HttpResponseRedirect(f"{reverse('chats_inbox')}?chat={int(object_id)}")
 
     def get_urls(self) -> list[URLPattern]:
         send = self.admin_site.admin_view(require_POST(self.reply_view))
@@ -137,8 +143,8 @@ class MessageAdmin(RoleModelAdmin):
     fields = (
         "chat",
         ("direction", "type"),
-        "text",
-        "content",
+        "words",
+        "as_avito_has_it",
         "avito_id",
         ("author_id", "written_by"),
         ("delivery_status", "attempts"),
@@ -146,6 +152,17 @@ class MessageAdmin(RoleModelAdmin):
         "error_detail",
         ("created_at", "read_at"),
     )
+
+    readonly_fields = ("words", "as_avito_has_it")
+
+    @admin.display(description=_("text"))
+    def words(self, message: Message) -> str:
+        return message.words
+
+    @admin.display(description=_("as Avito has it"))
+    def as_avito_has_it(self, message: Message) -> str:
+        content = json.dumps(message.content, ensure_ascii=False, indent=2)
+        return format_html('<code class="break-words whitespace-pre-wrap">{}</code>', content)
 
     @admin.display(description=_("text"))
     def short_text(self, message: Message) -> str:

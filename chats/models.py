@@ -175,7 +175,7 @@ class Message(models.Model):
     delivery_status = models.CharField(
         _("delivery"), max_length=8, choices=DeliveryStatus.choices, default=DeliveryStatus.RECEIVED
     )
-    error_code = models.CharField(max_length=50, blank=True, default="")
+    error_code = models.CharField(_("error code"), max_length=50, blank=True, default="")
     error_detail = models.TextField(_("error"), blank=True, default="")
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     is_live = models.BooleanField(
@@ -209,7 +209,7 @@ class Message(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.direction} {self.avito_id or self.pk}"
+        return f"№ {self.pk}"  # never what it says: logs show this
 
     @property
     def words(self) -> str:

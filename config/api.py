@@ -3,11 +3,13 @@
 from typing import Any
 
 import structlog
+from django.contrib import admin
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
-from django.views import csrf, defaults
+from django.views import defaults
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework.exceptions import APIException
 
@@ -79,7 +81,7 @@ def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpRespons
     """Too many wrong passwords for this name from this address."""
     detail = str(_("Too many wrong tries. Wait 15 minutes."))
     if not _is_api(request):
-        return HttpResponse(detail, status=429, content_type="text/plain; charset=utf-8")
+        return _page(request, 429, _("Signing in is closed for a while"), detail)
     return _plain(429, "too_many_attempts", detail)
 
 
@@ -92,19 +94,34 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if _is_api(request):
         return _plain(403, "permission_denied", str(_("The CSRF token is missing or wrong.")))
-    return csrf.csrf_failure(request, reason)
+    text = _("The form is too old, or cookies are switched off. Open the page anew and try again.")
+    return _page(request, 403, _("This was not accepted"), text)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
         return _plain(404, "not_found", str(_("There is nothing here.")))
-    return defaults.page_not_found(request, exception)
+    text = _("Perhaps it was deleted, or the address has a mistake.")
+    return _page(request, 404, _("There is no such page"), text)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_api(request):
+        return _plain(403, "permission_denied", str(_("This is not for your role.")))
+    text = _("Your role does not open it. Ask an administrator, if you need it.")
+    return _page(request, 403, _("This page is not for you"), text)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if _is_api(request):
         return _plain(500, "error", str(SOMETHING_BROKE))
     return defaults.server_error(request)
+
+
+def _page(request: HttpRequest, status: int, title: Any, text: Any) -> HttpResponse:
+    """For people: what happened, and the way on."""
+    context = {**admin.site.each_context(request), "title": title, "text": text}
+    return render(request, "error.html", context, status=status)
 
 
 def _is_api(request: HttpRequest) -> bool:

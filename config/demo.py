@@ -23,6 +23,7 @@ from avito_accounts import checks, jobs, oauth, proxies, services, statistics
 from avito_accounts import tasks as account_tasks
 from avito_accounts.models import Account, Job
 from chats import replies, sync
+from chats import services as chats
 from chats import tasks as chat_tasks
 from chats.models import CannedReply, Chat
 from integrations_str import bookings, connecting, queue
@@ -128,12 +129,14 @@ def _read_and_answer(accounts: tuple[Account, ...], user: User) -> None:
     for account in accounts:
         sync.claim_reconcile(account)
         sync.reconcile(account)
-    for chat in Chat.objects.filter(sync_due_at__isnull=False):
-        chat_tasks.sync_chat(chat.pk)
+    due = Chat.objects.filter(sync_due_at__isnull=False)
+    _until(due, lambda: [chat_tasks.sync_chat(chat.pk) for chat in due.all()])
     for title, text in CANNED:
         CannedReply.objects.create(title=title, text=text)
     for name, text in (("Тимур", "Спасибо, что были у нас! Будем рады видеть снова."), ("Светлана", "Арбат, 12.")):
-        chat_tasks.deliver(replies.reply(Chat.objects.get(name=name), text=text, author=user).pk)
+        chat = Chat.objects.get(name=name)
+        chats.mark_read(chat)
+        chat_tasks.deliver(replies.reply(chat, text=text, author=user).pk)
 
 
 def _rent(user: User, accounts: dict[int, Account]) -> None:
@@ -201,7 +204,7 @@ def _on(day: date, number: int) -> date:
     return day + timedelta(days=number)
 
 
-def _until(waiting: QuerySet[Any], work: Callable[[], None]) -> None:
+def _until(waiting: QuerySet[Any], work: Callable[[], object]) -> None:
     """Do what waits. Workers that run beside us may have it in hand: then it is awaited."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while waiting.exists():

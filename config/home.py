@@ -10,11 +10,12 @@ from django.db.models import Count, Min, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from api.roles import permissions_of
-from avito_accounts.admin import shown
-from avito_accounts.admin.accounts import HAS_PROBLEM
+from avito_accounts.admin import overview, shown
+from avito_accounts.admin.accounts import HAS_PROBLEM, PROBLEMS_FIRST
 from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
 from avito_accounts.models import Account, DailyStats, moscow_today
 from chats.models import Chat, WebhookEvent
@@ -75,8 +76,7 @@ def _accounts(home: dict[str, Any], *, may_manage: bool) -> None:
     if not figures["any"]:
         return
     if figures["problems"]:
-        text = _("Accounts with problems: %(count)s.") % {"count": figures["problems"]}
-        home["problems"].append(Problem(text, f"{accounts}?connection=problems", _("Show them")))
+        home["problems"] += _troubles(f"{accounts}?connection=problems", may_manage=may_manage)
     home["cards"] += [
         Card(
             _("Accounts connected"), f"{figures['connected']} / {figures['total']}", shown.link(accounts, _("accounts"))
@@ -110,9 +110,27 @@ def _accounts(home: dict[str, Any], *, may_manage: bool) -> None:
         home["problems"].append(Problem(text % told, href, _("Open the account")))
 
 
+def _troubles(all_of_them: str, *, may_manage: bool) -> list[Problem]:
+    """What is wrong with the first accounts that have a problem, and where the others stand."""
+    rows = Account.objects.filter(HAS_PROBLEM).select_related("authorization", "proxy")
+    troubled = list(rows.order_by(PROBLEMS_FIRST, "name")[: SHOWN + 1])
+    found = []
+    for account in troubled[:SHOWN]:
+        page = reverse("admin:avito_accounts_account_change", args=[account.pk])
+        known = overview.problems(account, may_change=may_manage)
+        problem = known[0] if known else Problem(account.get_connection_status_display())
+        way_on = (problem.href, problem.remedy) if problem.remedy else (page, _("Open the account"))
+        found.append(Problem(f"{account.name}: {problem.text}", *way_on))
+    if len(troubled) > SHOWN:
+        found.append(Problem(_("More accounts have problems."), all_of_them, _("Show them")))
+    return found
+
+
 def _chats(home: dict[str, Any]) -> None:
     unread = Chat.objects.filter(unread_count__gt=0).aggregate(count=Count("pk"), oldest=Min("last_message_at"))
-    note = _("the longest waits since %(time)s") % {"time": shown.moment(unread["oldest"])} if unread["oldest"] else ""
+    note = (
+        _("the longest waits for %(time)s") % {"time": timesince(unread["oldest"], depth=1)} if unread["oldest"] else ""
+    )
     inbox = reverse("chats_inbox")
     home["cards"].append(Card(_("Unread chats"), shown.link(inbox, shown.number(unread["count"])), note))
 

@@ -14,6 +14,7 @@ from celery.schedules import crontab
 from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -453,6 +454,7 @@ UNFOLD = {
     "SITE_HEADER": "avito-service",
     "SITE_SYMBOL": "storefront",
     "SHOW_LANGUAGES": True,
+    "STYLES": [lambda request: static("config/admin.css")],
     "DASHBOARD_CALLBACK": "config.home.dashboard",
     "SIDEBAR": {
         "show_search": True,
@@ -464,6 +466,7 @@ UNFOLD = {
                     *_news(),
                     _page(_("Chats"), "chat", "chats_chat", "chats.use"),
                     _page(_("Messages"), "mail", "chats_message", "chats.use"),
+                    _page(_("Canned replies"), "quickreply", "chats_cannedreply", "chats.use"),
                     _page(_("Avito accounts"), "storefront", "avito_accounts_account", "accounts.read"),
                     _page(_("Eternal online"), "sensors", "messenger_presence", "accounts.read"),
                     _page(_("Proxies"), "vpn_lock", "avito_accounts_proxy", "accounts.manage"),

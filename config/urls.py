@@ -36,5 +36,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 handler400 = "config.api.bad_request"
+handler403 = "config.api.forbidden"
 handler404 = "config.api.not_found"
 handler500 = "config.api.server_error"

@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 
+from api.roles import role_of
 from avito_accounts.admin import AccountAdmin, AccountForm
-from avito_accounts.models import Account, Authorization
+from avito_accounts.models import Account, Authorization, DailyStats
 from chats.models import Chat, Message, WebhookEvent
+from integrations_str.models import Integration, Property
 from tests.conftest import Api
 from tests.factories import authorize, make_account, make_chat, make_message, make_user
 from tests.sandbox.driver import Sandbox
@@ -437,3 +440,64 @@ def test_people_sign_in_and_walk_the_back_office(product: str, anna: Account) ->
     assert browser.get(EVENTS).status_code == 403
     assert browser.get("/api/v1/accounts").status_code == 200
     assert browser.post("/api/v1/accounts", {"name": "x"}).status_code == 403
+
+
+def test_what_goes_with_an_account_is_counted_not_listed(root: Client) -> None:
+    account = make_account(name="Уют")
+    today = timezone.now().date()
+    DailyStats.objects.bulk_create(
+        DailyStats(account=account, date=today - timedelta(days=number)) for number in range(200)
+    )
+    page = root.get(f"{ACCOUNTS}{account.pk}/delete/").content.decode()
+    assert "200" in page
+    assert page.count(f"{today:%Y}") < 20
+
+
+def test_an_account_that_sells_a_property_is_not_deleted_and_says_what_to_do(root: Client) -> None:
+    owner = make_user("host")
+    house = Property.objects.create(owner=owner, name="Дом у озера", base_price=2000)
+    account = make_account()
+    Integration.objects.create(property=house, account=account, item_id=7, horizon_from=house.today())
+    page = root.get(f"{ACCOUNTS}{account.pk}/delete/").content.decode()
+    assert "Disconnect them first" in page
+    assert "Дом у озера" in page
+    assert root.post(f"{ACCOUNTS}{account.pk}/delete/", {"post": "yes"}).status_code in (200, 403)
+    assert Account.objects.filter(pk=account.pk).exists()
+
+
+@pytest.mark.parametrize("path", ["/admin/nowhere/", f"{ACCOUNTS}77/wrong/", "/nowhere"])
+def test_a_page_that_is_not_there_says_so_to_people_and_shows_the_way_home(root: Client, path: str) -> None:
+    answer = root.get(path, headers={"accept-language": "ru"}, follow=True)
+    if answer.status_code == 404:
+        assert "Такой страницы нет" in answer.content.decode()
+    assert 'href="/admin/"' in answer.content.decode()
+
+
+def test_what_a_role_does_not_open_is_said_in_words(operator: Client) -> None:
+    answer = operator.get(EVENTS)
+    assert answer.status_code == 403
+    assert "This page is not for you" in answer.content.decode()
+
+
+def test_too_many_wrong_passwords_are_said_in_words() -> None:
+    make_user("person", is_staff=True)
+    client = Client(headers={"accept-language": "ru"})
+    for _number in range(11):
+        answer = client.post("/admin/login/", {"username": "person", "password": "wrong"})
+    assert answer.status_code == 429
+    assert "Подождите 15 минут" in answer.content.decode()
+
+
+def test_roles_are_ticked_on_the_page_of_a_person(root: Client) -> None:
+    person = make_user("person")
+    page = root.get(f"/admin/auth/user/{person.pk}/change/").content.decode()
+    assert "Operator: accounts to look at" in page
+    assert "user_permissions" not in page
+    operators = Group.objects.get(name="operator")
+    form = {"username": "person", "groups": [operators.pk], "is_staff": "on", "is_active": "on"}
+    assert root.post(f"/admin/auth/user/{person.pk}/change/", form).status_code == 302
+    assert role_of(User.objects.get(pk=person.pk)) == "operator"
+    new = {"username": "second", "password1": "long enough 77", "password2": "long enough 77", "groups": [operators.pk]}
+    assert root.post("/admin/auth/user/add/", {**new, "is_staff": "on"}).status_code == 302
+    assert role_of(User.objects.get(username="second")) == "operator"
+    assert User.objects.get(username="second").check_password("long enough 77")

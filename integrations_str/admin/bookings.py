@@ -181,8 +181,9 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Booking | None = None) -> Any:
         place = "place" if obj else "property"
+        price = "price" if _is_fixed(obj) else "total_price"
         sections: list[Any] = [
-            (_("Stay"), {"fields": (place, ("check_in", "check_out"), ("guests", "total_price"))}),
+            (_("Stay"), {"fields": (place, ("check_in", "check_out"), ("guests", price))}),
             (_("Guest"), {"fields": ("guest_name", ("guest_phone", "guest_email"))}),
         ]
         if obj and not bookings.is_manual(obj):
@@ -192,8 +193,7 @@ class BookingAdmin(OwnModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Booking | None = None) -> tuple[str, ...]:
         """Of a booking of Avito's, and of one that is cancelled, only the guest is written here."""
-        is_fixed = obj and (not bookings.is_manual(obj) or obj.status == Booking.Status.CANCELLED)
-        return (*self.readonly_fields, *FACTS) if is_fixed else self.readonly_fields
+        return (*self.readonly_fields, *FACTS, "price") if _is_fixed(obj) else self.readonly_fields
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
@@ -317,6 +317,11 @@ def is_strange(booking: Booking) -> bool:
     """In a state of Avito's that is not known here."""
     is_pending = booking.status == Booking.Status.PENDING
     return not bookings.is_manual(booking) and is_pending and booking.raw_status not in STATUSES
+
+
+def _is_fixed(booking: Booking | None) -> bool:
+    """Are the dates and the price Avito's, or over?"""
+    return booking is not None and (not bookings.is_manual(booking) or booking.status == Booking.Status.CANCELLED)
 
 
 def overview(booking: Any) -> dict[str, Any]:

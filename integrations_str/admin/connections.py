@@ -380,7 +380,7 @@ def _line(row: Any) -> dict[str, Any]:
     return {
         "at": row.at,
         "moment": timezone.localtime(row.at).strftime("%d.%m %H:%M:%S"),
-        "label": shown.label("success", _("done")) if row.ok else shown.label("danger", _("failed")),
+        "label": shown.label("success", _("done")) if row.ok else shown.label("danger", _("did not work")),
         "action": "" if row.ok else row.get_action_display(),
         "words": log.words_of(row),
         "attempt": _("try %(number)s") % {"number": row.attempt} if row.attempt > 1 else "",

@@ -48,7 +48,7 @@ class StateFilter(shown.QuestionFilter):
 class SyncTaskAdmin(OwnModelAdmin):
     """Rows change in the queue alone: here they are watched and revived. What a row stands for has its own page."""
 
-    list_display = ("connection", "state", "push", "pull", "reasons", "owned_by")
+    list_display = ("connection", "state", "push", "pull", "reasons")
     list_filter = (StateFilter,)
     list_display_links = None
     list_fullwidth = True
@@ -95,7 +95,7 @@ class SyncTaskAdmin(OwnModelAdmin):
     def connection(self, task: SyncTask) -> SafeString:
         integration = task.integration
         link = shown.link(common.connection_href(integration.pk), integration.property.name)
-        return shown.noted(link, f"№ {integration.item_id}", room=8)
+        return shown.noted(link, f"№ {integration.item_id} · {integration.property.owner}", room=8)
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, task: SyncTask) -> SafeString:
@@ -121,10 +121,6 @@ class SyncTaskAdmin(OwnModelAdmin):
         found = format_html_join(SafeString("<br>"), "{}", ((one,) for one in reasons_of(task)))
         shape = '<div class="whitespace-normal break-words max-w-sm" style="min-width: 14rem">{}</div>'
         return format_html(shape, found) if found else shown.NOTHING
-
-    @admin.display(description=gettext_lazy("owner"), ordering="integration__property__owner__username")
-    def owned_by(self, task: SyncTask) -> str:
-        return task.integration.property.owner.get_username()
 
 
 def _left(days: int) -> str:

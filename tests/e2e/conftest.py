@@ -1,7 +1,6 @@
 """The product as separate processes that can be killed one by one."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +13,13 @@ from django.db import connections
 
 from config import embedded
 from tests.avito_accounts.test_tokens import ROOT, product_environment
+from tests.chromium import CHROMIUM, launch
 from tests.config.test_run import free_ports
 from tests.conftest import Api
 from tests.sandbox.driver import Sandbox, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 class Product:
@@ -96,11 +93,10 @@ def browser() -> "Iterator[Browser]":
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make install-browser")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt install chromium")
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     # Playwright's loop stands in this thread, which does not make the tests' own queries asynchronous.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = launch(play)
         yield browser
         browser.close()
         connections.close_all()  # those opened beside Playwright's loop are others than the thread's own
