@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -52,6 +53,30 @@ class RoleModelAdmin(ModelAdmin):
         """What goes is named, what goes with it is counted: an account has its days by the hundred."""
         _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
         return [str(one) for one in objs], counts, lacking, protected
+
+
+class WithOverview(RoleModelAdmin):
+    """The page of one row shows an overview beside its form, made when the page is shown and not when it is saved."""
+
+    overview_name = "overview"
+    """What the template calls it."""
+
+    def overview_of(self, request: HttpRequest, obj: Any) -> Any:
+        raise NotImplementedError
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        def made() -> Any:
+            found = self.get_object(request, object_id) if object_id else None
+            return None if found is None else self.overview_of(request, found)
+
+        context = {**(extra_context or {}), self.overview_name: SimpleLazyObject(made)}
+        return super().changeform_view(request, object_id, form_url, context)
 
 
 def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "") -> Any:

@@ -63,24 +63,12 @@ register(
 
 
 def account_fell(account: Account, code: str, text: str = "") -> None:
-    notifications.raise_problem(
-        _account(account),
-        "account_fell",
-        needs=READERS,
-        params={"account": account.name, "reason": code, "text": text or "—"},
-        path=f"/admin/avito_accounts/account/{account.pk}/change/",
-        level="error",
-    )
+    about = _about(account, reason=code, text=text or "—")
+    notifications.raise_problem(_account(account), "account_fell", level="error", **about)
 
 
 def account_returned(account: Account) -> None:
-    notifications.solve_problem(
-        _account(account),
-        "account_returned",
-        needs=READERS,
-        params={"account": account.name},
-        path=f"/admin/avito_accounts/account/{account.pk}/change/",
-    )
+    notifications.solve_problem(_account(account), "account_returned", **_about(account))
 
 
 def forget_account(account_id: int) -> None:
@@ -119,20 +107,11 @@ def messenger_paid(account: Account) -> None:
 
 
 def proxy_fell(proxy: Proxy, reason: str) -> None:
-    notifications.raise_problem(
-        _proxy(proxy),
-        "proxy_fell",
-        needs=READERS,
-        params={"proxy": proxy.address, "reason": reason},
-        path=_proxy_path(proxy),
-        level="error",
-    )
+    notifications.raise_problem(_proxy(proxy), "proxy_fell", level="error", **_about_proxy(proxy, reason=reason))
 
 
 def proxy_returned(proxy: Proxy) -> None:
-    notifications.solve_problem(
-        _proxy(proxy), "proxy_returned", needs=READERS, params={"proxy": proxy.address}, path=_proxy_path(proxy)
-    )
+    notifications.solve_problem(_proxy(proxy), "proxy_returned", **_about_proxy(proxy))
 
 
 def forget_proxy(proxy: Proxy) -> None:
@@ -148,11 +127,19 @@ def avito_returned() -> None:
     notifications.solve_problem("avito", "avito_returned", needs=READERS)
 
 
-def _about(account: Account) -> dict[str, Any]:
+def _about(account: Account, **params: str) -> dict[str, Any]:
     return {
         "needs": READERS,
-        "params": {"account": account.name},
+        "params": {"account": account.name, **params},
         "path": f"/admin/avito_accounts/account/{account.pk}/change/",
+    }
+
+
+def _about_proxy(proxy: Proxy, **params: str) -> dict[str, Any]:
+    return {
+        "needs": READERS,
+        "params": {"proxy": proxy.address, **params},
+        "path": f"/admin/avito_accounts/proxy/{proxy.pk}/change/",
     }
 
 
@@ -162,7 +149,3 @@ def _account(account: Account) -> str:
 
 def _proxy(proxy: Proxy) -> str:
     return f"proxy:{proxy.pk}"
-
-
-def _proxy_path(proxy: Proxy) -> str:
-    return f"/admin/avito_accounts/proxy/{proxy.pk}/change/"

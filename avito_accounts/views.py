@@ -189,6 +189,10 @@ def _refused(request: Request, refused: AuthorizationRefused) -> HttpResponse:
 
 
 def _page(request: Request, status: int, **context: Any) -> HttpResponse:
+    """Leads to the accounts; whoever is known to have no business there, to the first page."""
     page = request._request
     shell = admin.site.each_context(page)
-    return render(page, "avito_accounts/oauth_result.html", {**shell, **context}, status=status)
+    may_go_on = not page.user.is_authenticated or "accounts.read" in permissions_of(page.user)
+    return render(
+        page, "avito_accounts/oauth_result.html", {**shell, **context, "to_accounts": may_go_on}, status=status
+    )

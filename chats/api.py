@@ -25,7 +25,7 @@ from api.serializers import ModelSerializer, Serializer
 from avito.messenger import TEXT_MAX
 from avito_accounts.api import ErrorSerializer, error_of
 from avito_accounts.models import BIGINT_MAX, Account
-from chats import canned, desk, phones, replies, search, services
+from chats import canned, phones, replies, search, services
 from chats.models import AVITO_ID_MAX, TAG_LENGTH_MAX, CannedReply, CatchUp, Chat, Message
 
 MESSAGES_IN_DETAIL = 50
@@ -203,7 +203,7 @@ class EnteredSerializer(Serializer):
     status = serializers.ChoiceField(choices=Chat.Status.choices, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return {name: "" if value is None and name in desk.ENTERED else value for name, value in attrs.items()}
+        return {name: "" if value is None and name in services.ENTERED else value for name, value in attrs.items()}
 
 
 class NewChatSerializer(EnteredSerializer):
@@ -233,7 +233,7 @@ class ChangedChatSerializer(EnteredSerializer):
         return list(dict.fromkeys(value))
 
     def validate_assigneeId(self, value: int | None) -> User | None:
-        user = desk.assignee(value) if value else None
+        user = services.assignee(value) if value else None
         if value and user is None:
             raise ValidationError(
                 _("There is no such user, or chats are not the user's business."), code="does_not_exist"
@@ -408,8 +408,8 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         asked = NewChatSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         try:
-            chat = desk.create(**asked.validated_data)
-        except desk.ChatExists:
+            chat = services.create(**asked.validated_data)
+        except services.ChatExists:
             raise ChatExists from None
         return Response(ChatSerializer(chat).data, status=201)
 
@@ -422,7 +422,7 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         chat = self.get_object()
         asked = ChangedChatSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        desk.change(chat, **asked.validated_data)
+        services.change(chat, **asked.validated_data)
         return Response(ChatSerializer(self.get_object()).data)
 
     @extend_schema(request=ChangedChatSerializer, responses=ChatSerializer)
@@ -445,7 +445,7 @@ class ChatViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     def canned_replies(self, request: Request, chat_id: str) -> Response:
         """The canned replies that the caller may use, filled in for this chat, by title."""
         chat = self.get_object()
-        found = desk.canned_replies(request.user)[:CANNED_MAX]  # type: ignore[arg-type]
+        found = CannedReply.objects.usable_by(request.user)[:CANNED_MAX]
         return Response(FilledReplySerializer(found, many=True, context={"chat": chat}).data)
 
     @extend_schema(responses=MessageSerializer(many=True), filters=False)
@@ -522,7 +522,7 @@ class CannedReplyViewSet(viewsets.ModelViewSet[CannedReply]):
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[CannedReply]:
-        return desk.canned_replies(self.request.user)  # type: ignore[arg-type]
+        return CannedReply.objects.usable_by(self.request.user)
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """A missing field is kept."""

@@ -248,6 +248,12 @@ def _chats_left() -> Coalesce:
     return Coalesce(Subquery(count), 0)
 
 
+class CannedReplyQuerySet(models.QuerySet["CannedReply"]):
+    def usable_by(self, user: Any) -> "CannedReplyQuerySet":
+        """Everybody's and the user's own."""
+        return self.filter(Q(owner=None) | Q(owner=user)).order_by("title", "id")
+
+
 class CannedReply(models.Model):
     """An answer that is written once: shared by all, or one person's own. Its placeholders: see `chats.canned`."""
 
@@ -264,6 +270,8 @@ class CannedReply(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = CannedReplyQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("canned reply")

@@ -452,7 +452,10 @@ def _news() -> list[dict[str, Any]]:
 UNFOLD = {
     "SITE_TITLE": "avito-service",
     "SITE_HEADER": "avito-service",
-    "SITE_SYMBOL": "storefront",
+    "SITE_ICON": lambda _request: static("config/icon.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _request: static("config/icon.svg")}
+    ],
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("config/admin.css")],
     "DASHBOARD_CALLBACK": "config.home.dashboard",

@@ -1,5 +1,6 @@
 """Every path of the service but Avito's webhooks, which `config.asgi` hands to `chats.intake`."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
@@ -22,6 +23,7 @@ api_v1 = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}config/icon.svg")),
     path("health", health.alive),
     path("health/ready", health.ready),
     path("metrics", ExportToDjangoView),

@@ -10,5 +10,5 @@ class IntegrationsStrConfig(AppConfig):
         from integrations_str import connecting, news  # noqa: F401  they introduce themselves
         from notifications import events
 
-        events.register("booking", show="integrations_str.api.show_bookings")
-        events.register("integration", show="integrations_str.api.show_integrations")
+        events.register("booking", show="integrations_str.api.bookings.show_bookings")
+        events.register("integration", show="integrations_str.api.connection.show_integrations")

@@ -302,6 +302,10 @@ class IntegrationQuerySet(OwnedQuerySet["Integration"]):
     def connected(self) -> Self:
         return self.filter(disconnected_at=None)
 
+    def in_full(self) -> Self:
+        """With what it takes to show them."""
+        return self.select_related("task", "property", "account__authorization")
+
 
 class Integration(models.Model):
     """A property's connection to an item at Avito. Once disconnected it stays as history, without an account."""

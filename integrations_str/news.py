@@ -96,15 +96,7 @@ def booking_news(kind: str, booking: Booking, property: Property, *, level: noti
 
 
 def booking_unreadable(integration: Integration) -> None:
-    property = integration.property
-    notifications.tell(
-        "booking_unreadable",
-        needs="",
-        user=_owner(property),
-        params={"property": property.name},
-        path=_path(integration),
-        level="error",
-    )
+    notifications.tell("booking_unreadable", level="error", **_about(integration))
 
 
 def in_conflict(conflict: Conflict, property: Property) -> None:
@@ -126,30 +118,25 @@ def problem_key(integration_id: int) -> str:
 
 
 def connection_fell(integration: Integration, code: str, text: str) -> None:
-    notifications.raise_problem(
-        problem_key(integration.pk),
-        "connection_fell",
-        needs="",
-        user=_owner(integration.property),
-        params={"property": integration.property.name, "reason": code, "text": text or "—"},
-        path=_path(integration),
-        level="error",
-    )
+    about = _about(integration, reason=code, text=text or "—")
+    notifications.raise_problem(problem_key(integration.pk), "connection_fell", level="error", **about)
 
 
 def connection_well(integration: Integration) -> None:
-    notifications.solve_problem(
-        problem_key(integration.pk),
-        "connection_well",
-        needs="",
-        user=_owner(integration.property),
-        params={"property": integration.property.name},
-        path=_path(integration),
-    )
+    notifications.solve_problem(problem_key(integration.pk), "connection_well", **_about(integration))
 
 
 def forget_connection(integration: Integration) -> None:
     notifications.solve_problems([problem_key(integration.pk)])
+
+
+def _about(integration: Integration, **params: str) -> dict[str, Any]:
+    return {
+        "needs": "",
+        "user": _owner(integration.property),
+        "params": {"property": integration.property.name, **params},
+        "path": f"/admin/integrations_str/integration/{integration.pk}/change/",
+    }
 
 
 def _about_conflict(conflict: Conflict, property: Property) -> dict[str, Any]:
@@ -165,7 +152,3 @@ def _owner(property: Property) -> User:
     owner = property.owner
     assert isinstance(owner, User)  # noqa: S101  the one user model
     return owner
-
-
-def _path(integration: Integration) -> str:
-    return f"/admin/integrations_str/integration/{integration.pk}/change/"

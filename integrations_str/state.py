@@ -118,3 +118,10 @@ def states_of(integrations: Collection[Integration], *, now: datetime | None = N
 
 def state_of(integration: Integration, *, now: datetime | None = None) -> State:
     return states_of([integration], now=now)[integration.pk]
+
+
+def unsettled_states(integrations: Iterable[Integration]) -> dict[int, State]:
+    """The states of those connections of which it is not known already that Avito has everything."""
+    return states_of(
+        [one for one in integrations if one.task.push_at or one.task.waits_for_consent or one.task.dead_at]
+    )

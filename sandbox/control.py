@@ -88,7 +88,7 @@ async def health(request: Request) -> Response:
 async def reset(request: Request) -> Response:
     """Everything back to the seeds; the body may carry settings."""
     changes = await any_object(request)
-    deliveries_of(request).reset()
+    await deliveries_of(request).reset()
     faults_of(request).remove()
     world_of(request).reset()
     return _change_settings(world_of(request), changes)

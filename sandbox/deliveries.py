@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,10 +40,17 @@ class Deliveries:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sandbox-webhook")
         self._sessions = threading.local()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.reset()
+        self._posts: set[Future[int | str]] = set()
+        self._forget()
 
-    def reset(self) -> None:
-        """Forget the log, what is on its way and what is held."""
+    async def reset(self) -> None:
+        """Forget the log, what is owed and what is held. What has left already has arrived when this returns."""
+        self._forget()
+        while posts := list(self._posts):
+            await asyncio.wait([asyncio.wrap_future(post) for post in posts])
+            self._forget()  # also what was owed in the meantime
+
+    def _forget(self) -> None:
         for task in self._tasks:
             task.cancel()
         self.log: deque[dict[str, Any]] = deque(maxlen=LOG_LENGTH)
@@ -52,7 +59,7 @@ class Deliveries:
         self.drop_next = 0
 
     def close(self) -> None:
-        self.reset()
+        self._forget()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -123,9 +130,10 @@ class Deliveries:
         settings = self._world.settings
         signature = hmac.new(settings.webhook_secret.encode(), delivery.body, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", SIGNATURE_HEADER: signature}
-        loop = asyncio.get_running_loop()
-        seconds = settings.webhook_timeout_seconds
-        status = await loop.run_in_executor(self._pool, self._post, delivery, headers, seconds)
+        post = self._pool.submit(self._post, delivery, headers, settings.webhook_timeout_seconds)
+        self._posts.add(post)
+        post.add_done_callback(self._posts.discard)
+        status = await asyncio.wrap_future(post)
         self._note(delivery, number, status)
         return status == 200
 

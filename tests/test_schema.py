@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.conftest import Api
 
 # Paths that are no part of the API: pages for people, files, and what operators probe.
-EXEMPT = re.compile(r"/|/health|/health/ready|/metrics|/api/schema|/api/docs|/i18n/.*|/admin/.*|/str(/.*)?")
+EXEMPT = re.compile(r"/|/favicon.ico|/health(/ready)?|/metrics|/api/schema|/api/docs|/i18n/.*|/admin/.*|/str(/.*)?")
 
 
 @pytest.fixture

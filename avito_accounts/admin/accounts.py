@@ -16,7 +16,7 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
 import avito
-from api.admin import RoleModelAdmin, asks_first
+from api.admin import WithOverview, asks_first
 from avito_accounts import audit, checks, jobs, services, statistics, tokens, webhooks
 from avito_accounts.admin import overview, shown, trail
 from avito_accounts.api import error_of
@@ -88,7 +88,7 @@ class EternalOnlineFilter(shown.QuestionFilter):
 
 
 @admin.register(Account)
-class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
+class AccountAdmin(trail.HistoryMixin, WithOverview):
     to_see = "accounts.read"
     to_change = "accounts.manage"
     form = AccountForm
@@ -159,20 +159,8 @@ class AccountAdmin(trail.HistoryMixin, RoleModelAdmin):
         context = {**(extra_context or {}), "summary": summary}
         return super().changelist_view(request, context)
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        def overview_of() -> overview.Overview | None:
-            account = self.get_object(request, object_id) if object_id else None
-            may_change, days = self.has_change_permission(request), request.GET.get("days", "")
-            return None if account is None else overview.of(account, days, may_change=may_change)
-
-        context = {**(extra_context or {}), "overview": SimpleLazyObject(overview_of)}  # saving shows no page
-        return super().changeform_view(request, object_id, form_url, context)
+    def overview_of(self, request: HttpRequest, obj: Account) -> overview.Overview:
+        return overview.of(obj, request.GET.get("days", ""), may_change=self.has_change_permission(request))
 
     # The list
 

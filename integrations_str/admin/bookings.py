@@ -17,14 +17,14 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from api.admin import asks_first
+from api.admin import WithOverview, asks_first
 from avito_accounts.admin import shown
 from avito_accounts.fields import look
 from chats import phones
 from integrations_str import bookings
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem, PropertyFilter
-from integrations_str.api import TAKEN
+from integrations_str.api.bookings import TAKEN
 from integrations_str.bookings import UNSEEN_POLLS
 from integrations_str.models import NIGHTS_MAX, Booking, Conflict, Night, Property
 from integrations_str.pull import STATUSES
@@ -155,7 +155,7 @@ class StatusFilter(shown.QuestionFilter):
 
 
 @admin.register(Booking)
-class BookingAdmin(OwnModelAdmin):
+class BookingAdmin(WithOverview, OwnModelAdmin):
     form = BookingForm
     list_display = ("dates", "place", "state", "origin", "people", "price")
     list_filter = (WhenFilter, AttentionFilter, StatusFilter, SourceFilter, PropertyFilter)
@@ -204,6 +204,9 @@ class BookingAdmin(OwnModelAdmin):
         any_property = SimpleLazyObject(lambda: self.own(request, Property.objects.all()).exists())
         return super().changelist_view(request, {**(extra_context or {}), "any_property": any_property})
 
+    def overview_of(self, request: HttpRequest, obj: Booking) -> dict[str, Any]:
+        return overview(obj)
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -211,16 +214,11 @@ class BookingAdmin(OwnModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        def overview_of() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else overview(found)
-
-        context = {**(extra_context or {}), "overview": SimpleLazyObject(overview_of)}  # saving shows no page
         try:
-            return super().changeform_view(request, object_id, form_url, context)
+            return super().changeform_view(request, object_id, form_url, extra_context)
         except bookings.DatesTaken:
             request.dates_taken = True  # type: ignore[attr-defined]  # the form comes again, and says so
-            return super().changeform_view(request, object_id, form_url, context)
+            return super().changeform_view(request, object_id, form_url, extra_context)
         except bookings.NoNights:  # somebody has moved the other end meanwhile
             messages.error(request, _("The dates have changed meanwhile. Look at them again."))
             return HttpResponseRedirect(request.get_full_path())

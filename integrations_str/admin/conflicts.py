@@ -5,11 +5,11 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import F, Q
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from api.admin import WithOverview
 from avito_accounts.admin import shown
 from integrations_str import bookings
 from integrations_str.admin import common
@@ -26,7 +26,8 @@ class OpenFilter(shown.QuestionFilter):
 
 
 @admin.register(Conflict)
-class ConflictAdmin(OwnModelAdmin):
+class ConflictAdmin(WithOverview, OwnModelAdmin):
+    overview_name = "page"
     list_display = ("disputed", "place", "state", "one", "other", "since_when")
     list_filter = (OpenFilter, PropertyFilter)
     search_fields = ("property__name",)
@@ -38,20 +39,8 @@ class ConflictAdmin(OwnModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Conflict | None = None) -> Any:
         return ()  # the page shows no field as it is stored
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        def page_of_it() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else page_of(found)
-
-        return super().changeform_view(
-            request, object_id, form_url, {**(extra_context or {}), "page": SimpleLazyObject(page_of_it)}
-        )
+    def overview_of(self, request: HttpRequest, obj: Conflict) -> dict[str, Any]:
+        return page_of(obj)
 
     @admin.display(description=gettext_lazy("disputed nights"), ordering="start")
     def disputed(self, conflict: Conflict) -> SafeString:

@@ -11,7 +11,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -19,16 +18,17 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 from unfold.views import ChangeList
 
-from api.admin import asks_first
+from api.admin import WithOverview, asks_first
 from avito_accounts.admin import shown
 from avito_accounts.fields import look
-from integrations_str import api, calendar, connecting, health, log, queue
+from integrations_str import calendar, connecting, health, log, queue
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem
 from integrations_str.admin.queue import when
+from integrations_str.api.preview import preview_of
 from integrations_str.models import Integration
 from integrations_str.push import is_in_conflict
-from integrations_str.state import State, state_of
+from integrations_str.state import State, state_of, unsettled_states
 
 LOG_SHOWN, PREVIEW_SHOWN, QUARANTINE_SHOWN = 50, 30, 20
 
@@ -71,14 +71,15 @@ class Connections(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
-        states = api.states_for([row for row in rows if row.disconnected_at is None])
+        states = unsettled_states([row for row in rows if row.disconnected_at is None])
         for row in rows:
             row.pending = None if row.disconnected_at else pending_days(row, states.get(row.pk))
         self.result_list = rows
 
 
 @admin.register(Integration)
-class IntegrationAdmin(OwnModelAdmin):
+class IntegrationAdmin(WithOverview, OwnModelAdmin):
+    overview_name = "page"
     list_display = ("place", "state", "pending_nights", "markup", "last_push", "last_pull")
     list_filter = (StateFilter,)
     list_select_related = ("task", "property__owner", "account__authorization")
@@ -101,20 +102,8 @@ class IntegrationAdmin(OwnModelAdmin):
         state = self.admin_site.admin_view(self.state_view)
         return [path("<int:pk>/state/", state, name="integrations_str_integration_state"), *super().get_urls()]
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        def page_of_it() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else page_of(found, request)
-
-        return super().changeform_view(
-            request, object_id, form_url, {**(extra_context or {}), "page": SimpleLazyObject(page_of_it)}
-        )
+    def overview_of(self, request: HttpRequest, obj: Integration) -> dict[str, Any]:
+        return page_of(obj, request)
 
     def state_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The part of the page that changes, by itself."""
@@ -337,7 +326,7 @@ def cards_of(integration: Integration, state: State) -> list[Card]:
 
 def preview_in_words(state: State) -> dict[str, Any]:
     """What the next push would send; all nights both included, as people count them."""
-    said = api.preview_of(state)
+    said = preview_of(state)
     prices = [
         {
             "nights": _nights(one.first, one.last),

@@ -22,17 +22,18 @@ from django.db.models import (
 from django.db.models.functions import JSONObject
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from api.admin import WithOverview
 from api.roles import HOSTS
 from avito_accounts.admin import shown
-from integrations_str import api, services
+from integrations_str import services
 from integrations_str.admin import common
 from integrations_str.admin.common import Card, OwnModelAdmin, Problem
+from integrations_str.api.properties import MIN_STAY_ABOVE_BASE
 from integrations_str.models import Booking, Conflict, Integration, Property
 
 ZONES = (
@@ -82,7 +83,7 @@ class ConflictFilter(shown.QuestionFilter):
 
 
 @admin.register(Property)
-class PropertyAdmin(OwnModelAdmin):
+class PropertyAdmin(WithOverview, OwnModelAdmin):
     form = PropertyForm
     list_filter = (ConnectionFilter, ConflictFilter)
     search_fields = ("name", "address")
@@ -144,19 +145,8 @@ class PropertyAdmin(OwnModelAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"owner": request.user.pk, **super().get_changeform_initial_data(request)}
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        def overview_of() -> dict[str, Any] | None:
-            found = self.get_object(request, object_id) if object_id else None
-            return None if found is None else overview(found)
-
-        context = {**(extra_context or {}), "overview": SimpleLazyObject(overview_of)}  # saving shows no page
-        return super().changeform_view(request, object_id, form_url, context)
+    def overview_of(self, request: HttpRequest, obj: Property) -> dict[str, Any]:
+        return overview(obj)
 
     # The list
 
@@ -198,7 +188,7 @@ class PropertyAdmin(OwnModelAdmin):
         else:
             obj.pk = services.add_property(said.pop("owner", request.user), **said).pk
         if obj.is_min_stay_above_base:
-            messages.warning(request, api.MIN_STAY_ABOVE_BASE)
+            messages.warning(request, MIN_STAY_ABOVE_BASE)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What goes with a property in figures; its own pages may not be deleted alone."""

@@ -13,9 +13,10 @@ import requests
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.core import signing
+from django.test import Client
 from django.utils import timezone
 
-from api.roles import set_role
+from api.roles import Role, set_role
 from avito_accounts import webhooks
 from avito_accounts.models import Account, Authorization, AuthorizationRequest
 from avito_accounts.views import BROWSER_COOKIE
@@ -618,6 +619,15 @@ def test_without_a_frontend_the_service_shows_a_page_of_its_own(
         assert "<script>alert" not in page.text
         assert f"/admin/avito_accounts/account/{fresh.pk}/change/" in page.text
         assert "unfold/css" in page.text
+
+
+@pytest.mark.parametrize(("role", "way"), [(None, "/admin/"), ("operator", "/admin/avito_accounts/account/")])
+def test_the_page_leads_to_where_its_reader_may_go(client: Client, product: str, role: Role | None, way: str) -> None:
+    client.force_login(make_user("reader", role, is_staff=True))
+    page = client.get(CALLBACK, {"state": "x", "code": "y"}).content.decode()
+    [link] = re.findall(r'href="([^"]+)"', page[page.index('id="oauth-result"') : page.index("</main>")])
+    assert link == way
+    assert client.get(way).status_code == 200
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "used already"), ("ru", 'lang="ru"')])

@@ -13,6 +13,7 @@ from django.db import connection
 
 from chats.models import WebhookEvent
 from tests.conftest import Api
+from tests.sandbox.driver import wait_for
 
 MAIN = "/api/v1/webhooks/avito"
 
@@ -94,7 +95,8 @@ def test_a_connection_whose_other_end_is_frozen_is_left_for_another(nobody: Api)
         assert [nobody.post(MAIN, message_event()).status_code for _each in range(2)] == [503, 200]
     finally:
         os.kill(backend, signal.SIGCONT)
-    assert WebhookEvent.objects.count() >= 2
+    wait_for(lambda: not is_serving(backend))  # what it was told before it was left, it may still write
+    assert WebhookEvent.objects.count() in (2, 3)
 
 
 def test_the_same_bytes_at_the_same_moment_are_one_event(product: str) -> None:
@@ -102,8 +104,13 @@ def test_the_same_bytes_at_the_same_moment_are_one_event(product: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _n: Api(product).post(MAIN, event).status_code, range(64)))
     assert answers == [200] * 64
-    # The sandbox may still deliver what it owed the test before.
-    assert [json.loads(bytes(row.body)) for row in WebhookEvent.objects.all()].count(event) == 1
+    assert WebhookEvent.objects.count() == 1
+
+
+def is_serving(backend: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend])
+        return cursor.fetchone() is not None
 
 
 def connection_parameters() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from chats.models import WebhookEvent
 from config.celery import beat_heart
 from integrations_str import bookings, services
 from integrations_str.models import Integration, SyncTask
+from tests.conftest import Api
 from tests.factories import authorize, make_account, make_chat, make_user
 
 pytestmark = pytest.mark.django_db
@@ -135,3 +136,10 @@ def test_it_costs_a_dozen_queries_however_much_there_is() -> None:
         make_chat(account, unread_count=1)
     assert queries() == few
     assert few <= QUERIES_MAX + AROUND
+
+
+def test_the_icon_is_there_also_for_those_who_ask_without_having_read_the_page(nobody: Api) -> None:
+    answer = nobody.get("/favicon.ico")
+    icon = nobody.get(answer.headers["Location"])
+    assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert f'href="{answer.headers["Location"]}"' in nobody.get("/admin/login/").text

@@ -13,8 +13,10 @@ from django.test import Client
 
 from avito_accounts import limits
 from avito_accounts.models import Account, Authorization
-from integrations_str import queue, tasks, wizard
+from integrations_str import queue, tasks
 from integrations_str.models import Access, Integration, Property
+from integrations_str.wizard import draft
+from integrations_str.wizard.typed import item_of
 from tests.conftest import Api
 from tests.factories import make_account, make_proxy, make_user
 from tests.integrations_str.conftest import Home, make_home
@@ -418,7 +420,7 @@ def test_what_was_chosen_is_kept_for_an_hour_and_no_account_of_anothers_is_taken
     assert 'data-step="1"' in signed_in.get(path).content.decode()
     Access.objects.create(account=home.account, user=Property.objects.get().owner)
     assert 'data-step="4"' in signed_in.get(path).content.decode()
-    monkeypatch.setattr(wizard, "KEPT_SECONDS", 0)
+    monkeypatch.setattr(draft, "KEPT_SECONDS", 0)
     assert 'data-step="1"' in signed_in.get(path).content.decode()
     assert not Integration.objects.exists()
 
@@ -444,7 +446,7 @@ def test_what_was_chosen_is_kept_for_an_hour_and_no_account_of_anothers_is_taken
 )
 def test_the_number_is_taken_out_of_what_was_pasted(typed: str, number: int | None) -> None:
     try:
-        found: int | None = wizard.item_of(typed)
+        found: int | None = item_of(typed)
     except ValidationError:
         found = None
     assert found == number

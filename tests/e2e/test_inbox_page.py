@@ -11,7 +11,7 @@ from django.test import Client
 
 from avito_accounts import webhooks
 from avito_accounts.models import Account
-from chats import desk
+from chats import services
 from chats.models import CannedReply, Chat, Message
 from tests.conftest import Api
 from tests.e2e.conftest import Product
@@ -223,7 +223,7 @@ def test_the_list_obeys_filters_search_and_keys_and_takes_no_words_for_markup(
     page.locator("#inbox-choose").wait_for()
 
     # What no longer fits leaves by itself.
-    desk.change(chats["Дина"], status="closed")
+    services.change(chats["Дина"], status="closed")
     one.shown(lambda: one.rows() == ["Глеб", "Вера"])
     assert one.trouble() == []
 

@@ -1,6 +1,7 @@
 """One sandbox for the run, spoken to over a socket, and back to its seeds before each test."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,16 +39,20 @@ class Client:
 
 
 class Receiver:
-    """A webhook's receiving end; `statuses` are answered first, then 200."""
+    """A webhook's receiving end; `statuses` are answered first, then 200. It may take a while over each."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.pause_seconds = 0.0
+        self.begun = threading.Event()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.begun.set()
+                time.sleep(receiver.pause_seconds)
                 receiver.requests.append(({k.lower(): v for k, v in self.headers.items()}, body))
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
                 self.end_headers()

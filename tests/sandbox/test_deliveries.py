@@ -115,3 +115,14 @@ def test_unsubscribed_address_hears_no_more(sandbox: Sandbox, anna: Client, chat
     anna.call("POST", "/messenger/v1/webhook/unsubscribe", json={"url": receiver.url})
     write(sandbox, chat_id, "а")
     assert outcomes(sandbox) == []
+
+
+def test_nothing_of_the_time_before_a_reset_comes_after_it(sandbox: Sandbox, chat_id: str, receiver: Receiver) -> None:
+    receiver.statuses, receiver.pause_seconds = [500] * 9, 0.3
+    write(sandbox, chat_id, "в пути")
+    write(sandbox, chat_id, "позже", delaySeconds=60)
+    assert receiver.begun.wait(5)
+    sandbox.control("POST", "/reset")
+    assert len(receiver.requests) == 1
+    assert settled(sandbox)
+    assert outcomes(sandbox) == []

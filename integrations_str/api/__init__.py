@@ -1,0 +1,1 @@
+"""`/str`: a host's properties, their rates and bookings, and what connects them to Avito. Everything is the owner's."""
