@@ -87,7 +87,8 @@ class Calendar:
         self.page.mouse.up()
 
     def save(self) -> None:
-        self.page.locator("#cal-rates button", has_text="Сохранить").click()
+        with self.page.expect_response("**/rates"):  # the words of an earlier time may still stand there
+            self.page.locator("#cal-rates button", has_text="Сохранить").click()
         self.page.locator("#cal-said", has_text="Сохранено").wait_for()
 
     def shown(self, wanted: Callable[[], bool]) -> None:
