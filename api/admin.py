@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, ClassVar
 
+from axes.models import AccessAttempt
 from django import forms
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
@@ -15,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -23,7 +25,21 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 from api.roles import HOSTS, Permission, permissions_of
 
 
-class RoleModelAdmin(ModelAdmin):
+class PlainModelAdmin(ModelAdmin):
+    """Unfold's, for people who have no idea of models and rows."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        title = capfirst(self.opts.verbose_name_plural)  # rather than "Select ... to change"
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What goes is named, what goes with it is counted if it has pages: an account has its days by the hundred."""
+        _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        known = {model._meta.verbose_name_plural for model in self.admin_site._registry}
+        return [str(one) for one in objs], {one: counts[one] for one in counts if one in known}, lacking, protected
+
+
+class RoleModelAdmin(PlainModelAdmin):
     """An admin page whose doors follow the roles of the API, so that one table says who may do what.
 
     `to_see` opens list and page, `to_change` the form; a page with `read_only` adds, changes and deletes nothing.
@@ -48,11 +64,6 @@ class RoleModelAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_change_permission(request, obj)
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What goes is named, what goes with it is counted: an account has its days by the hundred."""
-        _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        return [str(one) for one in objs], counts, lacking, protected
 
 
 class WithOverview(RoleModelAdmin):
@@ -109,7 +120,7 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
 
 admin.site.index_title = _("Home")
 admin.site.unregister(User)
-admin.site.unregister(Group)
+admin.site.unregister(Group)  # what a role may do is a table in the code: see `api.roles`
 
 ROLES = {
     "admin": _("Administrator: everything, people and settings too"),
@@ -126,8 +137,22 @@ class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # n
         return str(ROLES.get(group.name, group.name))
 
 
+def _title(role: str) -> str:
+    return str(ROLES.get(role, role)).split(":")[0]
+
+
+class RoleFilter(admin.SimpleListFilter):
+    title, parameter_name = _("role"), "role"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(role, _title(role)) for role in ROLES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(groups__name=self.value()) if self.value() in ROLES else queryset
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
     """Rights come from roles alone, so Django's long list of single permissions is not asked."""
 
     form = UserChangeForm
@@ -135,7 +160,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     change_password_form = AdminPasswordChangeForm
     add_form_template = "admin/change_form.html"
     list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
-    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
+    list_filter = (RoleFilter, "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
@@ -157,7 +182,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
-        held = [str(ROLES.get(group.name, group.name)).split(":")[0] for group in user.groups.all()]
+        held = [_title(group.name) for group in user.groups.all()]
         return ", ".join([*([str(_("Superuser"))] if user.is_superuser else []), *held]) or "—"
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
@@ -170,6 +195,20 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return field
 
 
-@admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    pass
+apps.get_app_config("axes").verbose_name = _("Signing in")
+AccessAttempt.__str__ = lambda attempt: f"{attempt.username}, {attempt.ip_address}"
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(RoleModelAdmin):
+    """Whoever failed to sign in. Deleting a row lets them try again at once."""
+
+    to_see = to_change = "accounts.manage"
+    list_display = ("attempt_time", "username", "ip_address", "failures_since_start", "user_agent")
+    fields = ("attempt_time", "username", "ip_address", "failures_since_start", "path_info", "user_agent")
+    readonly_fields = fields
+    search_fields = ("username", "ip_address")
+    search_help_text = _("name or address")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False

@@ -23,7 +23,7 @@ from bench import rent_book
 from bench.rent_book import Home, day
 from bench.servers import ROOT, Web
 from bench.syncing import control
-from config.models import Heartbeat
+from config.models import Process
 from config.supervisor import Child, stop_together
 from integrations_str.calendar import Tier
 from integrations_str.models import Booking
@@ -50,7 +50,7 @@ class Worker(Child):
         super().__init__("worker", command, env=env, cwd=ROOT)
 
     def is_ready(self) -> bool:
-        return Heartbeat.objects.filter(name="worker").exists()
+        return Process.objects.filter(kind="worker").exists()
 
     def cpu_seconds(self) -> float:
         """Of all its threads so far."""
@@ -61,7 +61,7 @@ class Worker(Child):
 @contextmanager
 def running() -> Iterator[tuple[Web, Worker]]:
     """The web and a worker; no beat, whose tasks are not about rent."""
-    Heartbeat.objects.all().delete()
+    Process.objects.all().delete()
     env = {**os.environ, **AS_SHIPPED}
     web, worker = Web("web", "config.asgi:application", "asgi3", env, processes=1), Worker(env)
     try:

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -18,11 +19,32 @@ from unfold.decorators import action, display
 
 from api.admin import RoleModelAdmin, asks_first
 from avito.messenger import TEXT_MAX
+from avito_accounts import errors
 from avito_accounts.errors import AccountUnusable
-from chats import inbox, replies
+from chats import inbox, replies, shown
 from chats.models import CannedReply, Chat, Message, WebhookEvent
 
 SHOWN_MESSAGES = 50
+KINDS = {"text": _("Text"), **shown.NOTES, "deleted": _("Deleted")}
+REPLAYED_AT_ONCE = 1000
+"""Whoever has chosen a whole table did not mean it; for all that cannot be used there is a button."""
+EVENT_ADVICE: dict[str, tuple[str, Any]] = {
+    "received": ("info", _("It waits for a worker, which takes it within seconds, or again after a failure.")),
+    "processed": ("success", _("It has become part of a chat. There is nothing to do.")),
+    "ignored": ("default", _("It tells nothing that this service handles. There is nothing to do.")),
+    "unmatched": (
+        "warning",
+        _("No account here has this number at Avito. Once one has, the event is taken up by itself."),
+    ),
+    "dead": (
+        "danger",
+        _(
+            "It could not be used, for the reason below. Once that is mended, as a rule by an update, press “Process "
+            "again”: nothing is doubled by it."
+        ),
+    ),
+}
+"""What the state of an event means, and what to do."""
 DELIVERY_COLOURS = {
     "received": "info",
     "sent": "success",
@@ -130,11 +152,22 @@ class ChatAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("admin:chats_chat_change", args=[chat.pk]) + "#reply")
 
 
+class KindFilter(admin.SimpleListFilter):
+    title = _("type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(KINDS.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        return queryset.filter(type=self.value()) if self.value() in KINDS else queryset
+
+
 @admin.register(Message)
 class MessageAdmin(RoleModelAdmin):
     to_see = "chats.use"
     list_display = ("created_at", "chat", "direction", "short_text", "delivery")
-    list_filter = ("direction", "delivery_status", "type", ("created_at", RangeDateTimeFilter))
+    list_filter = ("direction", "delivery_status", KindFilter, ("created_at", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("text", "avito_id", "chat__name")
     list_select_related = ("chat",)
@@ -142,18 +175,26 @@ class MessageAdmin(RoleModelAdmin):
     actions = ("send_again",)
     fields = (
         "chat",
-        ("direction", "type"),
+        ("direction", "kind"),
         "words",
         "as_avito_has_it",
         "avito_id",
         ("author_id", "written_by"),
         ("delivery_status", "attempts"),
-        "error_code",
+        "cause",
         "error_detail",
         ("created_at", "read_at"),
     )
 
     readonly_fields = ("words", "as_avito_has_it")
+
+    @admin.display(description=_("type"))
+    def kind(self, message: Message) -> Any:
+        return KINDS.get(message.type, message.type)
+
+    @admin.display(description=_("cause"))
+    def cause(self, message: Message) -> Any:
+        return errors.words(message.error_code) if message.error_code else "—"
 
     @admin.display(description=_("text"))
     def words(self, message: Message) -> str:
@@ -202,7 +243,11 @@ class WebhookEventAdmin(RoleModelAdmin):
     list_filter_submit = True
     search_fields = ("chat_avito_id", "message_avito_id", "request_id")
     ordering = ("-id",)
+    search_help_text = _("chat or message at Avito, or number of the request")
+    list_before_template = "chats/events_summary.html"
+    change_form_outer_before_template = "chats/event_advice.html"
     actions = ("replay",)
+    actions_list = ("replay_dead",)
     actions_detail = ("replay_one",)
     fields = (
         ("status", "attempts"),
@@ -213,10 +258,10 @@ class WebhookEventAdmin(RoleModelAdmin):
         "note",
         "request_id",
         "signature",
-        "error",
+        "whole_error",
         "body_text",
     )
-    readonly_fields = ("body_text",)
+    readonly_fields = ("whole_error", "body_text")
 
     @display(
         description=_("status"),
@@ -236,13 +281,52 @@ class WebhookEventAdmin(RoleModelAdmin):
     def short_error(self, event: WebhookEvent) -> str:
         return (event.error.strip().splitlines() or [event.note])[-1][:100]
 
+    @admin.display(description=_("error"))
+    def whole_error(self, event: WebhookEvent) -> str:
+        if not event.error:
+            return "—"
+        return format_html('<div class="break-words" style="white-space: pre-wrap">{}</div>', event.error)
+
     @admin.display(description=_("body"))
     def body_text(self, event: WebhookEvent) -> str:
         return format_html('<code class="break-words">{}</code>', event.raw)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        dead = SimpleLazyObject(lambda: WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD)[:1].count())
+        return super().changelist_view(request, {**(extra_context or {}), "dead": dead})
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        event = WebhookEvent.objects.filter(pk=object_id).first() if object_id and object_id.isdecimal() else None
+        advice = {"advice": EVENT_ADVICE[event.status], "event": event} if event else {}
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **advice})
+
     @admin.action(description=_("Process again"), permissions=["view"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> None:
-        self._report(request, inbox.replay(queryset))
+        ids = list(queryset.values_list("pk", flat=True)[: REPLAYED_AT_ONCE + 1])
+        if len(ids) > REPLAYED_AT_ONCE:
+            ids.pop()
+            text = _("Only the first %(count)s were taken. Choose the others next.")
+            messages.warning(request, text % {"count": REPLAYED_AT_ONCE})
+        self._report(request, inbox.replay(WebhookEvent.objects.filter(pk__in=ids)))
+
+    @action(
+        description=_("Process all unusable ones again"), url_path="replay-dead", permissions=["view"], icon="replay"
+    )
+    @asks_first(
+        text=_(
+            "Every delivery that could not be used is processed once more, from the bytes that were kept. Nothing is "
+            "doubled by it, but as long as the reason is not mended they fail again."
+        )
+    )
+    def replay_dead(self, request: HttpRequest) -> HttpResponse:
+        self._report(request, inbox.replay(WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD)))
+        return HttpResponseRedirect(reverse("admin:chats_webhookevent_changelist"))
 
     @action(description=_("Process again"), url_path="replay", permissions=["view"], icon="replay")
     @asks_first
@@ -251,5 +335,8 @@ class WebhookEventAdmin(RoleModelAdmin):
         return HttpResponseRedirect(reverse("admin:chats_webhookevent_change", args=[object_id]))
 
     def _report(self, request: HttpRequest, count: int) -> None:
+        if not count:
+            messages.info(request, _("There is nothing to process again."))
+            return
         text = ngettext("%(count)d event will be processed again.", "%(count)d events will be processed again.", count)
         messages.info(request, text % {"count": count})

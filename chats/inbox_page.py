@@ -57,6 +57,7 @@ def words() -> dict[str, Any]:
     return {
         "today": _("Today"),
         "yesterday": _("Yesterday"),
+        "moscow": _("%s Moscow time"),
         "you": _("You: "),
         "me": _("me"),
         "noName": _("No name"),

@@ -205,6 +205,7 @@ class Message(models.Model):
                 condition=Q(delivery_status__in=("queued", "sending", "unknown")),
                 name="message_unsettled",
             ),
+            models.Index(fields=["-id"], condition=Q(delivery_status="failed"), name="message_failed"),
             _searched("text", "message_by_text"),  # of a partial one, PostgreSQL would not use the statistics
         ]
 

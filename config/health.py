@@ -9,7 +9,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-HEARTBEAT_MAX_AGE_SECONDS = 30
+from config.models import Process
 
 
 @require_safe
@@ -22,9 +22,9 @@ def ready(request: HttpRequest) -> JsonResponse:
     """200 when every part is `ok`, else 503; each part by name."""
     checks: dict[str, Callable[[], bool]] = {
         "database": _database,
-        "redis": _redis,
-        "worker": lambda: _heartbeat("worker"),
-        "beat": lambda: _heartbeat("beat"),
+        "redis": redis_answers,
+        "worker": lambda: Process.objects.alive().filter(kind="worker").exists(),
+        "beat": lambda: Process.objects.alive().filter(kind="beat").exists(),
         "migrations": _migrations,
     }
     parts: dict[str, str] = {}
@@ -48,19 +48,9 @@ def _database() -> bool:
     return True
 
 
-def _redis() -> bool:
+def redis_answers() -> bool:
     with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
         return bool(client.ping())
-
-
-def _heartbeat(name: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT beat_at > now() - make_interval(secs => %s) FROM config_heartbeat WHERE name = %s",
-            [HEARTBEAT_MAX_AGE_SECONDS, name],
-        )
-        row = cursor.fetchone()
-    return bool(row and row[0])
 
 
 def _migrations() -> bool:

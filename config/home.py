@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Min, Sum
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
@@ -19,8 +18,8 @@ from avito_accounts.admin.accounts import HAS_PROBLEM, PROBLEMS_FIRST
 from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
 from avito_accounts.models import Account, DailyStats, moscow_today
 from chats.models import Chat, WebhookEvent
-from config.health import HEARTBEAT_MAX_AGE_SECONDS
-from config.models import Heartbeat
+from config.models import Process
+from config.system import NOT_ALIVE
 from integrations_str.health import health_of
 from integrations_str.models import Booking, Conflict, Integration, Property
 from notifications.models import Notification
@@ -165,17 +164,10 @@ def _rent(home: dict[str, Any], user: User) -> None:
 
 def _processes(home: dict[str, Any]) -> None:
     """What an installation stands on; said only when it does not hold."""
-    alive_since = timezone.now() - timedelta(seconds=HEARTBEAT_MAX_AGE_SECONDS)
-    beats = dict(Heartbeat.objects.values_list("name", "beat_at"))
-    for name, text in (
-        (
-            "worker",
-            _("No worker is alive: nothing is sent, received or checked. Start it (make run, or the container)."),
-        ),
-        ("beat", _("Beat is not alive: what is due by time waits. Start it (make run, or the container).")),
-    ):
-        if name not in beats or beats[name] < alive_since:
-            home["problems"].append(Problem(text))
+    alive, page = set(Process.objects.alive().values_list("kind", flat=True)), reverse("system")
+    for kind, advice in NOT_ALIVE.items():
+        if kind not in alive:
+            home["problems"].append(Problem(str(advice), page, _("System state")))
     dead = WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD).count()
     if dead:
         href = reverse("admin:chats_webhookevent_changelist") + "?status__exact=dead"

@@ -124,6 +124,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.forms",  # so that templates of widgets can be ours
     "django.contrib.postgres",
     "rest_framework",
     "django_filters",
@@ -157,6 +158,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # which looks into `templates` first
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 APPEND_SLASH = True
@@ -209,6 +211,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_retries": 0,  # of one publishing: a doorbell is not worth waiting for
 }
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_EXPIRES = None  # else beat would bring a task of its own that tidies results nobody keeps
 CELERY_TASK_PUBLISH_RETRY = False  # a doorbell that nobody hears is no loss: the sweep finds the row
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -217,7 +220,7 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "config.beat:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "refresh-expiring-tokens": {
         "task": "avito_accounts.tasks.refresh_expiring_tokens",
         "schedule": timedelta(minutes=1),
@@ -301,6 +304,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_CALLABLE = "config.api.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = False  # the page is ours: see `api.admin`
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "SIGNING_KEY": JWT_SECRET,
@@ -376,6 +380,7 @@ LANGUAGES = [("ru", "Русский"), ("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = ["config.formats"]
 TIME_ZONE = "UTC"  # the API speaks UTC; people see Moscow time, see `api.middleware`
 
 
@@ -495,6 +500,11 @@ UNFOLD = {
                 "title": _("System"),
                 "separator": True,
                 "items": [
+                    {
+                        **_page(_("System state"), "monitor_heart", "system", "accounts.manage"),
+                        "link": reverse_lazy("system"),
+                        "active": lambda request: getattr(request.resolver_match, "url_name", "") == "system",
+                    },
                     _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
                     _page(_("People"), "person", "auth_user", "accounts.manage"),

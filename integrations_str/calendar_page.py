@@ -103,7 +103,7 @@ def words() -> dict[str, Any]:
         "paused": _("The synchronisation is paused."),
         "resumed": _("The synchronisation goes on."),
         "allowed": _("Allowed: the first push is on its way."),
-        "sources": {"manual": _("by hand"), "avito": "Avito"},
+        "sources": {"manual": _("by hand"), "avito": _("Avito")},
         "bookingStatuses": {
             "pending": _("not paid yet"),
             "confirmed": _("confirmed"),

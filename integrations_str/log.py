@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
 
 from avito_accounts.errors import code_of, text_of, words
 from integrations_str.models import Exchange, Integration
+from notifications import kinds
 
 KEPT = timedelta(days=30)
 DETAIL_MAX = 500
@@ -17,7 +19,7 @@ _WORDS: dict[str, Any] = {
     "read_bookings": _(
         "Bookings were read: %(new)s new, %(changed)s changed, %(cancelled)s cancelled, %(bad)s unreadable."
     ),
-    "set_base": _("The base price of %(price)s ₽ was sent."),
+    "set_base": _("The base price of %(price)s was sent."),
     "set_prices": _("Prices of %(days)s nights from %(first)s to %(last)s were sent."),
     "set_free": _("Free nights were sent: %(open)s in the year ahead, %(days)s of them or of the closed ones changed."),
     "close_all": _("All nights of the year ahead were closed."),
@@ -50,7 +52,10 @@ def words_of(exchange: Exchange) -> str:
     if not exchange.ok:
         return words(exchange.code, exchange.detail)
     params = {"new": 0, "changed": 0, "cancelled": 0, "bad": 0, **exchange.params}
-    return str(_WORDS.get(exchange.action, exchange.action)) % params
+    told = {name: kinds.as_people_write(str(value)) for name, value in params.items()}
+    if "price" in told:
+        told["price"] = f"{number_format(params['price'], force_grouping=True)}\N{NBSP}₽"
+    return str(_WORDS.get(exchange.action, exchange.action)) % told
 
 
 def forget_old() -> int:

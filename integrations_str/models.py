@@ -158,7 +158,7 @@ class Booking(models.Model):
 
     class Source(models.TextChoices):
         MANUAL = "manual", _("by hand")
-        AVITO = "avito", "Avito"
+        AVITO = "avito", _("Avito")
 
     class Status(models.TextChoices):
         PENDING = "pending", _("not paid yet")
@@ -437,7 +437,7 @@ class SyncTask(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"task of integration {self.integration_id}"
+        return str(self.integration)
 
 
 class Exchange(models.Model):

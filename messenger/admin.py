@@ -308,7 +308,7 @@ def next_sign(account: Presence) -> str:
         when = _("within a minute")
     else:
         when = _("in %(count)s min") % {"count": round(-late / 60)}
-    return format_html('<time datetime="{}" title="{}">{}</time>', due_at.isoformat(), clock(due_at), when)
+    return format_html('<time datetime="{}" title="{}">{}</time>', due_at.isoformat(), shown.clock(due_at), when)
 
 
 def interval(account: Presence) -> str:
@@ -316,10 +316,6 @@ def interval(account: Presence) -> str:
     if seconds:
         return _("%(count)s s") % {"count": shown.number(account.online_keep_alive_interval)}
     return _("%(count)s min") % {"count": minutes}
-
-
-def clock(at: datetime) -> str:
-    return timezone.localtime(at).strftime("%H:%M:%S")
 
 
 def cards(account: Presence) -> list[Card]:
@@ -430,7 +426,7 @@ def row_of(signs: list[PresenceAttempt], since: datetime) -> Row:
             (COLOURS[kind], " ".join(_tick(sign, since) for sign in mine if _kind(sign) == kind))
             for kind in shown.ONLINE_METHODS
         ],
-        failed=[(_tick(sign, since), f"{clock(sign.at)} {_why(sign)}") for sign in mine if not sign.ok],
+        failed=[(_tick(sign, since), f"{shown.clock(sign.at)} {_why(sign)}") for sign in mine if not sign.ok],
         told=told,
     )
 
@@ -453,7 +449,7 @@ def _in_words(sign: PresenceAttempt) -> dict[str, Any]:
     colour = {"status": "success", "activity": "info"}.get(_kind(sign), "danger")
     return {
         "at": sign.at,
-        "clock": clock(sign.at),
+        "clock": f"{timezone.localtime(sign.at):%H:%M:%S}",
         "label": shown.label(colour, KINDS.get(_kind(sign), sign.method)),
         "latency": shown.latency(sign.latency_ms),
         "why": "" if sign.ok else _why(sign),

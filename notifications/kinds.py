@@ -44,7 +44,7 @@ def detail_of(kind: str, params: Mapping[str, Any]) -> str:
     return _filled(known, known.detail, params) if known else ""
 
 
-def _as_people_write(given: str) -> str:
+def as_people_write(given: str) -> str:
     """A date as the reader writes dates; all else as it is."""
     try:
         day = parse_date(given) if _DATE.fullmatch(given) else None
@@ -59,7 +59,7 @@ def _filled(kind: Kind, text: Any, params: Mapping[str, Any]) -> str:
     def value(place: re.Match[str]) -> str:
         if not place[1]:
             return "%"
-        given = _as_people_write(str(params.get(place[1], "?")))
+        given = as_people_write(str(params.get(place[1], "?")))
         if given in kind.words.get(place[1], {}):  # words of their own, which may have places, too
             return _PLACE.sub(lambda inner: str(params.get(inner[1], "?")), str(kind.words[place[1]][given]))
         return given

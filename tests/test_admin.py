@@ -322,6 +322,31 @@ def test_events_are_processed_again_one_by_one_and_many_at_once(root: Client) ->
     assert second.status == "received"
 
 
+def test_all_unusable_events_are_processed_again_after_a_question(root: Client, operator: Client) -> None:
+    dead, other = make_event(status="dead", error="Traceback\nKeyError: 'id'"), make_event(status="ignored")
+    assert "Some deliveries could not be used" in text_of(root.get(EVENTS))
+    assert "press “Process again”" in text_of(root.get(f"{EVENTS}{dead.pk}/change/"))
+    button = f"{EVENTS}replay-dead/"
+    assert operator.post(button).status_code == 403
+    assert "as long as the reason is not mended" in text_of(root.get(button))
+    dead.refresh_from_db()
+    assert dead.status == "dead"
+    assert "1 event will be processed again" in text_of(root.post(button, follow=True))
+    assert [*WebhookEvent.objects.order_by("id").values_list("status", flat=True)] == ["received", "ignored"]
+    assert "There is nothing to process again" in text_of(root.post(button, follow=True))
+    assert "Some deliveries could not be used" not in text_of(root.get(EVENTS))
+    assert "There is nothing to do" in text_of(root.get(f"{EVENTS}{other.pk}/change/"))
+
+
+def test_a_whole_table_is_not_processed_again_by_mistake(root: Client) -> None:
+    at = timezone.now()
+    rows = [WebhookEvent(digest=b"%d" % n, body=b"", received_at=at, status="processed") for n in range(1001)]
+    first = WebhookEvent.objects.bulk_create(rows)[0]
+    choice = {"action": "replay", "_selected_action": [first.pk], "select_across": "1"}
+    assert "1000 events will be processed again" in text_of(root.post(EVENTS, choice, follow=True)).replace(",", "")
+    assert WebhookEvent.objects.filter(status="processed").get() == first  # the oldest
+
+
 def test_looking_at_the_address_of_a_button_changes_nothing(root: Client, anna: Account) -> None:
     event, pair = make_event(status="dead", error="x"), Authorization.objects.get()
     for path in (f"{EVENTS}{event.pk}/replay/", f"{ACCOUNTS}{anna.pk}/renew-tokens/"):

@@ -110,7 +110,7 @@ class ProxyAdmin(trail.HistoryMixin, RoleModelAdmin):
         reason = shown.proxy_reason(proxy)
         notes = [f"{capfirst(reason)}."] if reason else []
         if proxy.retry_at and proxy.retry_at > timezone.now():
-            until = timezone.localtime(proxy.retry_at).strftime("%H:%M:%S")
+            until = shown.clock(proxy.retry_at)
             notes.append(_("After failures in a row nothing is sent until %(time)s.") % {"time": until})
         return shown.noted(shown.proxy_label(proxy), " ".join(notes), room=14)
 

@@ -25,7 +25,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 from avito_accounts import tokens
 from avito_accounts.errors import PROXY_REASONS
 from avito_accounts.fields import look
-from avito_accounts.models import Account, Proxy, mask
+from avito_accounts.models import MOSCOW, Account, Proxy, mask
 
 Row = TypeVar("Row", bound=Model)
 Result = TypeVar("Result")
@@ -57,7 +57,12 @@ def link(href: str, text: Any) -> SafeString:
 
 
 def moment(at: datetime) -> str:
-    return date_format(timezone.localtime(at), "SHORT_DATETIME_FORMAT")
+    return date_format(timezone.localtime(at, MOSCOW), "SHORT_DATETIME_FORMAT")
+
+
+def clock(at: datetime) -> str:
+    """The time of day to the second."""
+    return _("%(time)s MSK") % {"time": f"{timezone.localtime(at, MOSCOW):%H:%M:%S}"}
 
 
 def ago(at: datetime | None) -> str:

@@ -188,7 +188,7 @@ class BookingAdmin(WithOverview, OwnModelAdmin):
         ]
         if obj and not bookings.is_manual(obj):
             money = ("prepayment", "avitos_commission", "avitos_payout")
-            sections.insert(1, ("Avito", {"fields": ("avito_number", money)}))
+            sections.insert(1, (_("Avito"), {"fields": ("avito_number", money)}))
         return sections
 
     def get_readonly_fields(self, request: HttpRequest, obj: Booking | None = None) -> tuple[str, ...]:

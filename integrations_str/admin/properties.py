@@ -158,7 +158,7 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
     def owned_by(self, property: Property) -> str:
         return property.owner.get_username()
 
-    @admin.display(description="Avito")
+    @admin.display(description=gettext_lazy("Avito"))
     def connection(self, property: Any) -> SafeString:
         state, why = common.state_of(connection_of(property))
         return shown.noted(common.state_label(state), why, room=12)
@@ -239,7 +239,7 @@ def overview(property: Any) -> dict[str, Any]:
         "name": property.name,
         "problems": problems,
         "cards": [
-            Card("Avito", common.state_label(state), "" if problems else why, href),
+            Card(_("Avito"), common.state_label(state), "" if problems else why, href),
             Card(
                 _("Next stay"),
                 next_stay(property),

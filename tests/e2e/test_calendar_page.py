@@ -188,7 +188,7 @@ def test_guests_appear_by_themselves_and_two_in_one_bed_are_told_in_red(
     home.avito.book(home.item, home.day(5), home.day(8), name="Вера", paid=False)
     home.avito.book(home.item, home.day(2), home.day(4), name="Иван", force=True)
     home.read_now()
-    unpaid = one.bar("Avito · Вера")
+    unpaid = one.bar("Авито · Вера")
     unpaid.wait_for()
     assert unpaid.get_attribute("data-status") == "pending"
     (left, _y), bar = one.middle(one.cell(home, 5)), unpaid.bounding_box()
@@ -201,7 +201,7 @@ def test_guests_appear_by_themselves_and_two_in_one_bed_are_told_in_red(
 
     # Why is it closed? And the booking itself, from there; cancelled, the conflict is over.
     one.cell(home, 5).click(position={"x": 9, "y": 9})
-    page.locator("#cal-summary", has_text="ещё не оплатил").get_by_text("Avito · Вера").click()
+    page.locator("#cal-summary", has_text="ещё не оплатил").get_by_text("Авито · Вера").click()
     page.locator("#cal-booking-avito").wait_for()
     with one.context.expect_page() as opened:
         page.locator("#cal-booking-link").click(modifiers=["Control"])

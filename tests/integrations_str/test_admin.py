@@ -5,7 +5,6 @@ import itertools
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -583,45 +582,6 @@ def test_empty_lists_say_what_to_do_first() -> None:
         assert english in text_of(client.get(path))
         assert in_russian in russian(client, path)
     assert "The queue is empty" in text_of(signed_in("boss", "admin").get(QUEUE))
-
-
-class Reader(HTMLParser):
-    """What is read on a page: its texts, without scripts, the names of icons and of time zones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("br", "input", "img", "meta", "link", "hr", "path", "col"):
-            is_icon = "material-symbols" in (dict(attrs).get("class") or "")
-            self.open.append("icon" if is_icon else tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if self.open:
-            self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style", "icon", "option"} & set(self.open):
-            self.texts.append(data)
-
-
-def words_of(page: str) -> set[str]:
-    reader = Reader()
-    reader.feed(page)
-    return set(re.findall(r"\b[A-Za-z]{3,}\b", " ".join(reader.texts)))
-
-
-def test_russian_pages_have_no_english_words(boss: Client, mine: Estate) -> None:
-    frame = {"Dark", "English", "Light", "avito", "esc", "service", "Run", "Select", "action", "all", "rows"}
-    names = {"Flat", "mira", "street", "Guest", "Avito", "guest", "Account", "boss", "Europe", "Moscow", "UTC",
-             "Secret", "contact", "FIELD", "ENCRYPTION", "KEYS"}  # fmt: skip
-    pages = [*LISTS, QUEUE, *(f"{path}{pk}/change/" for path, pk in mine.pages.items())]
-    pages += [f"{BOOKINGS}{mine.from_avito.pk}/change/", f"{PROPERTIES}add/", f"{BOOKINGS}add/"]
-    pages += [f"{PROPERTIES}{mine.property.pk}/delete/", f"{CONNECTIONS}{mine.connection.pk}/pause/"]
-    found = {path: words_of(russian(boss, path)) - names - frame for path in pages}
-    assert not {path: words for path, words in found.items() if words}
 
 
 # Cost

@@ -40,7 +40,7 @@ def test_guests_are_told_of_in_words_once(home: Home) -> None:
     assert all(NAME in title and not title.isascii() and "Avito" not in title for _level, title, _detail in russian)
 
 
-def stay(home: Home, check_in: int, check_out: int, spelling: str = "%m/%d/%Y") -> str:
+def stay(home: Home, check_in: int, check_out: int, spelling: str = "%-d %b %Y") -> str:
     """Dates as a reader writes them."""
     return f"{home.day(check_in):{spelling}} – {home.day(check_out):{spelling}}"
 

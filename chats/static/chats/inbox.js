@@ -78,34 +78,38 @@ function chatPath(chatId, rest = "") {
 
 const pageLanguage = document.documentElement.lang || "ru";
 const language = navigator.languages.find((one) => one.split("-")[0] === pageLanguage) ?? pageLanguage;
-const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
-const weekday = new Intl.DateTimeFormat(language, { weekday: "short" });
-const shortDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
-const oldDay = new Intl.DateTimeFormat(language, { day: "2-digit", month: "2-digit", year: "2-digit" });
-const longDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "long" });
-const longOldDay = new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" });
-const wholeTime = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short" });
+const inMoscow = (options, tongue = language) => new Intl.DateTimeFormat(tongue, { timeZone: "Europe/Moscow", ...options });
+const clock = inMoscow({ hour: "2-digit", minute: "2-digit" });
+const weekday = inMoscow({ weekday: "short" });
+const shortDay = inMoscow({ day: "numeric", month: "short" });
+const oldDay = inMoscow({ day: "2-digit", month: "2-digit", year: "2-digit" });
+const longDay = inMoscow({ day: "numeric", month: "long" });
+const longOldDay = inMoscow({ day: "numeric", month: "long", year: "numeric" });
+const wholeTime = inMoscow({ dateStyle: "long", timeStyle: "short" });
+const date = inMoscow({ dateStyle: "short" }, "sv-SE"); // "2026-08-14"
+const dateOf = (at) => date.format(at);
+const isThisYear = (at) => dateOf(at).slice(0, 4) === dateOf(new Date()).slice(0, 4);
 
 function daysAgo(at) {
-  return Math.round((new Date().setHours(0, 0, 0, 0) - new Date(at).setHours(0, 0, 0, 0)) / 86_400_000);
+  return Math.round((Date.parse(dateOf(new Date())) - Date.parse(dateOf(at))) / 86_400_000);
 }
 
 function brief(at) {
   const days = daysAgo(at);
   if (days <= 0) return clock.format(at);
   if (days < 7) return weekday.format(at);
-  return (at.getFullYear() === new Date().getFullYear() ? shortDay : oldDay).format(at);
+  return (isThisYear(at) ? shortDay : oldDay).format(at);
 }
 
 function dayOf(at) {
   const days = daysAgo(at);
   if (days === 0) return words.today;
   if (days === 1) return words.yesterday;
-  return (at.getFullYear() === new Date().getFullYear() ? longDay : longOldDay).format(at);
+  return (isThisYear(at) ? longDay : longOldDay).format(at);
 }
 
 function showTime(node, at, shown) {
-  [node.dateTime, node.title, node.textContent] = [at.toISOString(), wholeTime.format(at), shown];
+  [node.dateTime, node.title, node.textContent] = [at.toISOString(), words.moscow.replace("%s", wholeTime.format(at)), shown];
 }
 
 // Filters live in the page's address
@@ -1139,10 +1143,10 @@ keepEnd.observe(pane);
 visualViewport?.addEventListener("resize", () => {
   document.documentElement.style.setProperty("--inbox-height", `${visualViewport.height}px`);
 });
-let today = new Date().toDateString();
+let today = dateOf(new Date());
 setInterval(() => {
-  if (today === new Date().toDateString()) return;
-  today = new Date().toDateString();
+  if (today === dateOf(new Date())) return;
+  today = dateOf(new Date());
   rows.forEach(fillRow);
   if (open?.isLoaded) showMessages();
 }, 60_000);

@@ -22,7 +22,7 @@ from django.db import connection
 
 from config import embedded, env
 from config.child import end_with_parent
-from config.models import Heartbeat
+from config.models import Process
 from config.supervisor import Child, Failed, Log, Stopped, only_one, stop_together
 
 READY_SECONDS = 60.0
@@ -116,7 +116,7 @@ class Service:
         self.children.remove(self.migrate)
         try:
             if not self.only_prepare:
-                Heartbeat.objects.all().delete()  # those of an earlier run say nothing about this one
+                Process.objects.all().delete()  # those of an earlier run say nothing about this one
             return first_superuser()
         finally:
             connection.close()

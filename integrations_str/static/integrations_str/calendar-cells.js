@@ -93,7 +93,7 @@ function makeBar(booking, place) {
 
 export function called(booking) {
   const name = booking.guestName || words.noGuest;
-  return booking.source === "avito" ? `Avito · ${name}` : name;
+  return booking.source === "avito" ? `${words.sources.avito} · ${name}` : name;
 }
 
 const barText = (booking) =>

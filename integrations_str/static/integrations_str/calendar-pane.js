@@ -329,7 +329,7 @@ export function showBooking(booking) {
     [labels.dates, `${stayText(booking)}, ${counted(words.nights, booking.nights)}`],
     [labels.price, booking.totalPrice === null ? "" : money(booking.totalPrice)],
     [labels.state, words.bookingStatuses[booking.status]],
-    [labels.source, booking.source === "avito" ? `Avito, № ${booking.avitoBookingId}` : words.sources.manual],
+    [labels.source, booking.source === "avito" ? `${words.sources.avito}, № ${booking.avitoBookingId}` : words.sources.manual],
     [labels.phone, booking.guestPhone && phone],
     [labels.mail, booking.guestEmail && mail],
     [labels.guests, booking.guests ? counted(words.guests, booking.guests) : ""],

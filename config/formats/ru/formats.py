@@ -1,0 +1,2 @@
+TIME_FORMAT = "H:i\xa0МСК"
+DATETIME_FORMAT = SHORT_DATETIME_FORMAT = "d.m.Y H:i\xa0МСК"
