@@ -1,7 +1,7 @@
 // The grid, however it is laid out: its days and bars as they are now, and the choice of days by mouse, finger and keys.
 //
 // A view lays it out, `timeline` or `months`; nothing else knows where a day stands. It has
-//   along               "Left" or "Top": which way the grid scrolls under a drag
+//   along               "scrollLeft" or "scrollTop": which way the grid scrolls under a drag
 //   draw(grid, drawn)   the frame of the range; for each row {name, lines: [line, ...], cells}
 //   extend(drawn)       the same, for days that have come to the end of the range
 //   rangeFor(date), endFor(date)         what is loaded to begin at a date, or to reach it
@@ -186,17 +186,17 @@ function follow() {
 function creep() {
   if (!drag) return;
   const [box, style, near, far] = [scroll.getBoundingClientRect(), getComputedStyle(scroll), ...edges[view.along]];
-  const where = view.along === "Left" ? drag.x : drag.y;
-  const inside = (edge) => (parseFloat(style[`scrollPadding${edge}`]) || 0) + 4;
-  const step = where > box[far.toLowerCase()] - inside(far) ? 8 : where < box[near.toLowerCase()] + inside(near) ? -8 : 0;
+  const where = view.along === "scrollLeft" ? drag.x : drag.y;
+  const inside = (edge) => (parseFloat(style.getPropertyValue(`scroll-padding-${edge}`)) || 0) + 4;
+  const step = where > box[far] - inside(far) ? 8 : where < box[near] + inside(near) ? -8 : 0;
   if (step) {
-    scroll[`scroll${view.along}`] += step;
+    scroll[view.along] += step;
     follow();
   }
   requestAnimationFrame(creep);
 }
 
-const edges = { Left: ["Left", "Right"], Top: ["Top", "Bottom"] };
+const edges = { scrollLeft: ["left", "right"], scrollTop: ["top", "bottom"] };
 
 grid.addEventListener("click", (event) => {
   const cell = event.target.closest(".cal-day");

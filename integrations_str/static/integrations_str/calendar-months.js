@@ -11,7 +11,7 @@ const scroll = $("scroll");
 const place = $("place");
 let grid = null;
 
-export const along = "Top";
+export const along = "scrollTop";
 
 export function draw(given, drawn) {
   grid = given;

@@ -10,7 +10,7 @@ const CHUNK = 45;
 const scroll = $("scroll");
 let head = null;
 
-export const along = "Left";
+export const along = "scrollLeft";
 
 export function draw(grid, drawn) {
   head = element("div", "cal-head");
