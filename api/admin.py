@@ -139,6 +139,10 @@ class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # n
         return str(ROLES.get(group.name, group.name))
 
 
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))
+
+
 def _title(role: str) -> str:
     return str(ROLES.get(role, role)).split(":")[0]
 
@@ -154,9 +158,13 @@ class RoleFilter(admin.SimpleListFilter):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
-    """Rights come from roles alone, so Django's long list of single permissions is not asked."""
+class UserAdmin(RoleModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
+    """Rights come from roles alone, so Django's long list of single permissions is not asked.
 
+    Superusers are made and changed by superusers alone.
+    """
+
+    to_see = to_change = "accounts.manage"
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -174,6 +182,13 @@ class UserAdmin(DjangoUserAdmin, PlainModelAdmin):  # type: ignore[type-arg]
         (None, {"fields": ("username", "password1", "password2", ("first_name", "last_name"))}),
         (_("What this person may do"), {"fields": ("groups", "is_staff")}),
     )
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_above = isinstance(obj, User) and obj.is_superuser and not _is_superuser(request)
+        return not is_above and super().has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.readonly_fields if _is_superuser(request) else (*self.readonly_fields, "is_superuser")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")

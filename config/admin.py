@@ -20,8 +20,9 @@ from django_celery_beat.models import (
 
 from api.admin import RoleModelAdmin
 from avito_accounts.admin import shown
-from config import routines, system
+from config import routines
 from config.models import Routine
+from config.system import schedule
 
 for model in (PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule):
     admin.site.unregister(model)
@@ -89,7 +90,7 @@ class PeriodicTaskAdmin(RoleModelAdmin):
     @admin.display(description=gettext_lazy("rhythm"))
     def rhythm(self, task: PeriodicTask) -> str:
         entry = settings.CELERY_BEAT_SCHEDULE.get(task.name)
-        return system.rhythm_of(entry["schedule"]) if entry else str(task.scheduler)
+        return schedule.rhythm_of(entry["schedule"]) if entry else str(task.scheduler)
 
     @admin.display(description=gettext_lazy("state"), ordering="enabled")
     def state(self, task: PeriodicTask) -> str:

@@ -19,7 +19,7 @@ from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
 from avito_accounts.models import Account, DailyStats, moscow_today
 from chats.models import Chat, WebhookEvent
 from config.models import Process
-from config.system import NOT_ALIVE
+from config.system.page import NOT_ALIVE
 from integrations_str.health import health_of
 from integrations_str.models import Booking, Conflict, Integration, Property
 from notifications.models import Notification

@@ -8,7 +8,8 @@ from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from chats.inbox_page import inbox
-from config import health, system
+from config import health
+from config.system import page
 from integrations_str.calendar_page import calendar
 from integrations_str.wizard import connect
 
@@ -34,8 +35,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/properties/<int:property_id>/connect/", admin.site.admin_view(connect), name="str_connect"),
     path("admin/inbox/", admin.site.admin_view(inbox), name="chats_inbox"),
     path("admin/calendar/", admin.site.admin_view(calendar), name="str_calendar"),
-    path("admin/system/", admin.site.admin_view(system.system), name="system"),
-    path("admin/system/run/", admin.site.admin_view(system.run_now), name="system_run"),
+    path("admin/system/", admin.site.admin_view(page.system), name="system"),
+    path("admin/system/run/", admin.site.admin_view(page.run_now), name="system_run"),
     path("admin/", admin.site.urls),
 ]
 

@@ -134,6 +134,7 @@ def words() -> dict[str, Any]:
         "labels": {
             "corner": _("Properties"),
             "sync": _("Sync now"),
+            "months": _("Show by months"),
             "preview": _("What would be sent"),
             "connect": _("Connect to Avito"),
             "newBooking": _("New booking"),
@@ -156,6 +157,7 @@ def words() -> dict[str, Any]:
         "noConnection": _("There is no connection to the service. Try again once it is back."),
         "broken": _("Something went wrong (%(status)s). What you typed is kept: try again in a moment."),
         "loadFailed": _("The days could not be loaded."),
+        "noSuchProperty": _("There is no such property among yours."),
         "pageOf": _("%(first)s–%(last)s of %(count)s"),
         "today": _("today"),
     }

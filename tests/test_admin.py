@@ -526,3 +526,24 @@ def test_roles_are_ticked_on_the_page_of_a_person(root: Client) -> None:
     assert root.post("/admin/auth/user/add/", {**new, "is_staff": "on"}).status_code == 302
     assert role_of(User.objects.get(username="second")) == "operator"
     assert User.objects.get(username="second").check_password("long enough 77")
+
+
+def test_an_admin_by_role_adds_people_and_touches_no_superuser(root: Client) -> None:
+    boss = User.objects.get(username="root")
+    admin = signed_in("second", "admin")
+    operators = Group.objects.get(name="operator")
+    new = {"username": "third", "password1": "long enough 77", "password2": "long enough 77", "groups": [operators.pk]}
+    assert admin.post("/admin/auth/user/add/", {**new, "is_superuser": "on"}).status_code == 302
+    third = User.objects.get(username="third")
+    assert (role_of(third), third.is_superuser) == ("operator", False)
+    page, form = f"/admin/auth/user/{third.pk}/", {"username": "third", "is_active": "on", "is_superuser": "on"}
+    assert admin.post(f"{page}change/", form).status_code == 302
+    third.refresh_from_db()
+    assert not third.is_superuser
+    for path in ("change/", "password/", "delete/"):
+        body = {"username": "mine", "password1": "long enough 78", "password2": "long enough 78", "post": "yes"}
+        assert admin.post(f"/admin/auth/user/{boss.pk}/{path}", body).status_code == 403
+    admin.post("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [boss.pk], "post": "yes"})
+    boss.refresh_from_db()
+    assert (boss.username, boss.is_superuser, boss.is_active) == ("root", True, True)
+    assert signed_in("fourth", "director").get("/admin/auth/user/").status_code == 403

@@ -171,6 +171,10 @@ def booking_link(booking: Booking) -> SafeString:
     return shown.link(booking_href(booking.pk), stay(booking.check_in, booking.check_out))
 
 
+def months_href(property_id: int) -> str:
+    return f"{reverse('str_calendar')}?property={property_id}&view=months"
+
+
 def booking_href(pk: int) -> str:
     return reverse("admin:integrations_str_booking_change", args=[pk])
 

@@ -7,7 +7,18 @@ from typing import Any, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import (
+    BooleanField,
+    Count,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+)
 from django.db.models.functions import JSONObject
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
@@ -102,6 +113,7 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
             .annotate(
                 next_booking=Subquery(living.order_by("check_in", "id").values(facts=facts)[:1]),
                 is_connected=Exists(Integration.objects.connected().filter(property=OuterRef("pk"))),
+                is_own=ExpressionWrapper(Q(owner=request.user.pk), BooleanField()),
                 in_conflict=Exists(Conflict.objects.filter(property=OuterRef("pk"), solved_at=None)),
             )
             .prefetch_related(Prefetch("integrations", connected, to_attr="connections"))
@@ -109,7 +121,7 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         owner = ("owned_by",) if common.sees_all(request) else ()
-        return ("place", *owner, "connection", "next_stay", "price")
+        return ("place", *owner, "connection", "next_stay", "price", "months")
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return (*self.search_fields, "owner__username") if common.sees_all(request) else self.search_fields
@@ -160,6 +172,11 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
     def price(self, property: Property) -> SafeString:
         note = common.at_least(property.min_stay) if property.min_stay > 1 else ""
         return shown.noted(common.roubles(property.base_price), note)
+
+    @admin.display(description=gettext_lazy("calendar"))
+    def months(self, property: Any) -> SafeString | str:
+        """The calendar's page shows nobody but the owner anything."""
+        return shown.link(common.months_href(property.pk), _("by months")) if property.is_own else shown.NOTHING
 
     # Changing
 
@@ -239,5 +256,6 @@ def overview(property: Any) -> dict[str, Any]:
         "advice": ""
         if integration
         else _("The property is not connected to Avito yet: its bookings are kept here alone, and nothing is sent."),
+        "months_href": common.months_href(property.pk) if property.is_own else "",
         "add_href": common.list_href("booking", "").replace("?", f"add/?property={property.pk}"),
     }

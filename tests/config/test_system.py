@@ -87,7 +87,7 @@ def all_is_well(settings: LazySettings) -> None:
 def test_an_installation_that_lives_says_so(boss: Client, settings: LazySettings) -> None:
     all_is_well(settings)
     page = open_page(boss)
-    assert "Everything is running." in page
+    assert "The service is running." in page
     assert "data-problem" not in page
     assert page.count('data-process="') == 2
     assert page.count("data-routine=") == len(settings.CELERY_BEAT_SCHEDULE) + len({*settings.DATABASE_SWEEPS})

@@ -1,5 +1,6 @@
 """A host's calendar in a real browser: prices by mouse and by keys, guests who book, what is wrong, a phone."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,13 @@ class Calendar:
         (x, y), end = self.middle(self.cell(home, first)), self.middle(self.cell(home, last))
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        self.page.mouse.move((x + end[0]) / 2, y)
+        self.page.mouse.move((x + end[0]) / 2, (y + end[1]) / 2)
         self.page.mouse.move(*end)
         self.page.mouse.up()
 
     def save(self) -> None:
-        self.page.locator("#cal-rates button", has_text="Сохранить").click()
+        with self.page.expect_response("**/rates"):  # the words of an earlier time may still stand there
+            self.page.locator("#cal-rates button", has_text="Сохранить").click()
         self.page.locator("#cal-said", has_text="Сохранено").wait_for()
 
     def shown(self, wanted: Callable[[], bool]) -> None:
@@ -251,6 +253,111 @@ def test_on_a_phone_in_english_and_only_what_is_ones_own(
     assert one.trouble() == []
 
 
+def days_to(home: Home, weekday: int) -> int:
+    """How many days it is, at least two, to the next Monday (0), Tuesday, ..., Sunday (6)."""
+    return (weekday - home.day(2).weekday()) % 7 + 2
+
+
+def test_by_months_days_change_by_mouse_over_the_weeks_end_and_by_keys(
+    browser: "Browser", product: str, home: Home, host: User
+) -> None:
+    home.connect_and_push()
+    one = Calendar(browser, product, host, viewport={"width": 1400, "height": 1150}).visit("?view=months")
+    page = one.page
+    one.cell(home, 2, sync="synced").wait_for()
+
+    # By mouse, from a Saturday to the Tuesday after: what lies between is what lies between in time.
+    saturday = days_to(home, 5)
+    one.drag(home, saturday, saturday + 3)
+    assert page.locator("#cal-pane-title").inner_text().endswith("4 ночи")
+    page.fill("[name=price]", "4000")
+    one.save()
+    one.cell(home, saturday + 3, sync="pending").wait_for()
+    work()
+    one.cell(home, saturday + 3, sync="synced").wait_for()
+    theirs = home.avito.calendar(home.item)
+    assert [theirs[home.day(saturday + step)].price for step in (-1, 0, 1, 2, 3, 4)] == [2300, *[4600] * 4, 2300]
+    assert one.cell(home, saturday).inner_text().replace("\xa0", " ").split("\n")[1:] == [
+        "4 000 ₽",
+        "4 600 ₽",
+        "мин. 1",
+    ]
+    said = one.cell(home, saturday).get_attribute("aria-label") or ""
+    assert said.startswith("Суббота, ")
+    assert said.endswith(" Авито знает.")
+
+    # By keys, into a month that was not loaded too; Shift chooses, and the pane has what is chosen.
+    def reached(*keys: str) -> str:
+        for key in keys:
+            page.keyboard.press(key)
+        return str(page.evaluate("document.activeElement.dataset.date"))
+
+    tuesday = home.day(saturday + 3)
+    assert reached("Escape") == tuesday.isoformat()
+    assert reached("ArrowDown", "ArrowLeft") == (tuesday + dt.timedelta(days=6)).isoformat()
+    assert reached("End") == (tuesday + dt.timedelta(days=12)).isoformat()
+    assert reached("Home") == (tuesday + dt.timedelta(days=6)).isoformat()
+    away = reached(*["PageUp"] * 4)
+    assert away < home.day(-80).isoformat()
+    page.locator(f".cal-day[data-date='{away}'][data-reason=past]").wait_for()
+    page.get_by_role("button", name="Сегодня").click()
+    one.cell(home, 1).click(position={"x": 9, "y": 9})
+    reached("Escape", "Shift+ArrowDown", "Enter")
+    assert page.locator("#cal-pane-title").inner_text().endswith("8 ночей")
+    assert page.locator(".cal-day[aria-selected=true]").count() == 8
+
+    # The same days in the other view; the address remembers which.
+    page.get_by_role("radio", name="Строкой").check()
+    assert page.locator(".cal-lane .cal-day[aria-selected=true]").count() == 8
+    assert page.url.endswith("?view=timeline")
+    assert one.trouble() == []
+
+
+def test_by_months_a_stay_goes_on_in_the_next_week_and_a_finger_chooses_days(
+    browser: "Browser", product: str, home: Home, host: User
+) -> None:
+    home.connect_and_push()
+    friday = days_to(home, 4)
+    home.set_rate(friday + 7, closed=True)
+    one = Calendar(browser, product, host, **PHONE).visit(f"?property={home.id}&view=months")
+    page = one.page
+    one.cell(home, friday + 7, reason="closed").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.getElementById('cal-scroll').scrollWidth") <= 390
+
+    # A guest books from Friday to Wednesday: the bar is there by itself, over two weeks, round at its real ends alone.
+    home.avito.book(home.item, home.day(friday), home.day(friday + 5), name="Вера")
+    home.read_now()
+    bars = one.bar("Вера")
+    bars.nth(1).wait_for()
+    ends = [{"is-begun", "is-unended"} & set((part.get_attribute("class") or "").split()) for part in bars.all()]
+    assert (ends[0], ends[-1]) == ({"is-unended"}, {"is-begun"})
+    assert all(len(part) == 2 for part in ends[1:-1])  # a month that ends between
+    (left, _y), bar = one.middle(one.cell(home, friday)), bars.first.bounding_box()
+    assert bar
+    assert abs(bar["x"] - left) < 3
+    home.avito.book(home.item, home.day(friday + 1), home.day(friday + 3), name="Иван", force=True)
+    home.read_now()
+    page.locator(".cal-bar.is-clash", has_text="Иван").first.wait_for()
+    one.cell(home, friday + 1).and_(page.locator(".is-clash")).wait_for()
+
+    # A finger that has rested on a day chooses, and the pane comes from below; one that moves at once scrolls.
+    start = one.cell(home, friday)
+    start.scroll_into_view_if_needed()
+    (x, y), end = one.middle(start), one.middle(one.cell(home, friday + 4))
+    touch = one.context.new_cdp_session(page)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    page.locator(".cal-day[aria-selected=true]").wait_for()
+    touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": end[0], "y": end[1]}]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.get_by_role("heading", name="5 ночей").wait_for()
+    page.locator("#cal-summary .cal-note.is-bad", has_text="Две брони").wait_for()
+    pane = page.locator("#cal-pane").bounding_box()
+    assert pane
+    assert (pane["x"], pane["width"], pane["y"] + pane["height"]) == (0, 390, 780)
+    assert one.trouble() == []
+
+
 def test_whoever_has_properties_finds_the_calendar_in_the_sidebar(product: str, home: Home, host: User) -> None:
     client, backend = Client(), "django.contrib.auth.backends.ModelBackend"
     assert client.get("/admin/calendar/").status_code == 302
@@ -262,3 +369,10 @@ def test_whoever_has_properties_finds_the_calendar_in_the_sidebar(product: str, 
         page = client.get("/admin/calendar/").content
         assert (b'href="/admin/calendar/"' in client.get("/admin/").content) is is_found
         assert (b" data-links " in page) is has_links
+
+    # Properties lead to their months, for whom that page has something to show.
+    months = f"/admin/calendar/?property={home.id}&amp;view=months".encode()
+    for user, count in ((host, 1), (make_user("chief", is_superuser=True, is_staff=True), 0)):
+        client.force_login(user, backend=backend)
+        for path in ("", f"{home.id}/change/"):
+            assert client.get(f"/admin/integrations_str/property/{path}").content.count(months) == count

@@ -6,7 +6,7 @@ export const root = document.getElementById("cal");
 export const $ = (id) => document.getElementById(`cal-${id}`);
 
 export const PAGE = 20;
-export const rows = new Map(); // property id -> {property, days: date -> day, bookings: id -> booking, error}
+export const rows = new Map(); // property id -> {property, days: date -> day, bookings: id -> booking, errors: what -> error}
 export const range = { start: "", end: "" }; // dates; the end is no longer shown
 export const conflicts = new Map();
 
@@ -50,33 +50,43 @@ export async function readProperties({ page = 1, only = "" } = {}) {
     ? await call("GET", `/str/properties/${encodeURIComponent(only)}`).then((one) => ({ count: 1, results: [one] }))
     : await call("GET", `/str/properties?page=${page}&pageSize=${PAGE}`);
   rows.clear();
-  for (const property of given.results) rows.set(property.id, { property, days: new Map(), bookings: new Map(), error: null });
+  for (const property of given.results) rows.set(property.id, { property, days: new Map(), bookings: new Map(), errors: {} });
   return given.count;
 }
 
-export async function readProperty(row) {
-  row.property = await call("GET", `/str/properties/${row.property.id}`);
+/** Why what is shown of a property is not all there is. */
+export const errorOf = (row) => Object.values(row.errors).find(Boolean);
+
+/** Read something for some properties; that it failed is remembered of them until it is read. */
+async function reading(what, some, work) {
+  let error = null;
+  await work().catch((refused) => (error = refused));
+  for (const row of some) row.errors[what] = error;
 }
 
 let turns = 0;
 
-/** The days of a property; an answer never overwrites one that was asked for later. */
-export async function readDays(row, start = range.start, end = range.end) {
-  const turn = ++turns;
-  try {
-    const days = await call("GET", `/str/properties/${row.property.id}/calendar?from=${start}&to=${before(end)}`);
-    for (const day of days) if (!(row.days.get(day.date)?.turn > turn)) row.days.set(day.date, { ...day, turn });
-    row.error = null;
-  } catch (error) {
-    row.error = error;
-  }
+export function readProperty(row) {
+  return reading("property", [row], async () => (row.property = await call("GET", `/str/properties/${row.property.id}`)));
 }
 
-export async function readBookings(only = null, start = range.start, end = range.end) {
+/** The days of a property; an answer never overwrites one that was asked for later. */
+export function readDays(row, start = range.start, end = range.end) {
+  const turn = ++turns;
+  return reading("days", [row], async () => {
+    const days = await call("GET", `/str/properties/${row.property.id}/calendar?from=${start}&to=${before(end)}`);
+    for (const day of days) if (!(row.days.get(day.date)?.turn > turn)) row.days.set(day.date, { ...day, turn });
+  });
+}
+
+/** The bookings of the properties shown, or of one of them. */
+export function readBookings(some = [...rows.values()], start = range.start, end = range.end) {
   const turn = ++turns;
   const query = new URLSearchParams({ from: before(start), to: before(end), pageSize: 200 });
-  if (only ?? (rows.size === 1 ? [...rows.keys()][0] : null)) query.set("propertyId", only ?? [...rows.keys()][0]);
-  for (const booking of await all(`/str/bookings?${query}`)) takeBooking(booking, turn);
+  if (some.length === 1) query.set("propertyId", some[0].property.id);
+  return reading("bookings", some, async () => {
+    for (const booking of await all(`/str/bookings?${query}`)) takeBooking(booking, turn);
+  });
 }
 
 /** A booking as an answer or an event has it. */
@@ -88,10 +98,12 @@ export function takeBooking(booking, turn = ++turns) {
   return row;
 }
 
-export async function readConflicts() {
-  const found = await all("/str/conflicts?pageSize=200");
-  conflicts.clear();
-  for (const one of found) conflicts.set(one.id, one);
+export function readConflicts() {
+  return reading("conflicts", [...rows.values()], async () => {
+    const found = await all("/str/conflicts?pageSize=200");
+    conflicts.clear();
+    for (const one of found) conflicts.set(one.id, one);
+  });
 }
 
 export const conflictsOf = (row) => [...conflicts.values()].filter((one) => one.propertyId === row.property.id);

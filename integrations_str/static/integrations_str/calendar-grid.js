@@ -1,14 +1,24 @@
-// The grid: a row per property, days across, bookings as bars, and the choice of days by mouse, finger and keys.
+// The grid, however it is laid out: its days and bars as they are now, and the choice of days by mouse, finger and keys.
+//
+// A view lays it out, `timeline` or `months`; nothing else knows where a day stands. It has
+//   along               "scrollLeft" or "scrollTop": which way the grid scrolls under a drag
+//   draw(grid, drawn)   the frame of the range; for each row {name, lines: [line, ...], cells}
+//   extend(drawn)       the same, for days that have come to the end of the range
+//   rangeFor(date), endFor(date)         what is loaded to begin at a date, or to reach it
+//   scrollTo(date), visibleDate(), daysShown(), daysAhead()
+//   steps               key -> (place, ids) -> place
+// A line is {start, end, column, node, bars}: days side by side, of which the first stands in a column.
 
-import { $, bookingsIn, conflictsOf, range, root, rows } from "./calendar-data.js";
-import {
-  after, before, between, counted, dayLong, element, fill, icon, isWeekend, money, monthOf, monthPlus, monthText,
-  plus, span, stayText, today, weekdayText, words,
-} from "./calendar-words.js";
+import { $, conflictsOf, range, rows } from "./calendar-data.js";
+import { drawBars, fillDay, fillName, makeDay, todayOf } from "./calendar-cells.js";
+import { after, between, element, plus, span, today } from "./calendar-words.js";
+
+const HOLD = 400; // milliseconds until a finger that rests chooses days instead of scrolling
 
 const grid = $("grid");
 const scroll = $("scroll");
-const drawn = new Map(); // property id -> {node, lane, bars, name, cells: date -> cell}
+const drawn = new Map(); // property id -> {name, lines, cells: date -> cell}
+export let view = null;
 
 /** {id, anchor, head}: the days between the two, both included; null: nothing is chosen. */
 export let choice = null;
@@ -17,238 +27,59 @@ let tell = {};
 
 export const firstOf = (chosen) => (chosen.anchor < chosen.head ? chosen.anchor : chosen.head);
 export const lastOf = (chosen) => (chosen.anchor < chosen.head ? chosen.head : chosen.anchor);
-export const todayOf = (row) => today(row.property.timezone);
+export const earliestToday = () => [...rows.values()].map(todayOf).sort()[0] ?? today("Europe/Moscow");
+const cellAt = (place) => place && drawn.get(place.id)?.cells.get(place.date);
 
 // Drawing
 
+export function use(other) {
+  view = other;
+}
+
 export function draw() {
   drawn.clear();
-  grid.replaceChildren(element("div", "cal-head"));
-  for (const row of rows.values()) {
-    const node = element("div", "cal-row");
-    const [name, lane, bars] = [element("div", "cal-name"), element("div", "cal-lane"), element("div", "cal-bars")];
-    [node.role, name.role, lane.role, bars.ariaHidden] = ["row", "rowheader", "presentation", "true"];
-    lane.append(bars);
-    node.append(name, lane);
-    node.dataset.property = row.property.id;
-    grid.append(node);
-    drawn.set(row.property.id, { node, name, lane, bars, cells: new Map() });
-  }
-  extend();
+  grid.replaceChildren();
+  view.draw(grid, drawn);
+  view.extend(drawn);
   const first = rows.values().next().value;
-  if (first && !(at && drawn.get(at.id)?.cells.has(at.date))) at = { id: first.property.id, date: range.start };
+  if (first && !cellAt(at)) at = { id: first.property.id, date: [earliestToday(), range.start].sort()[1] };
   rows.forEach(fillRow);
+  paint();
   markPlace();
 }
 
 /** The days that have come to the range. */
 export function extend() {
-  drawHead();
-  for (const [id, { lane, cells }] of drawn) {
-    for (const date of span(range.start, range.end)) {
-      if (cells.has(date)) continue;
-      const cell = element("div", "cal-day is-empty");
-      cell.append(element("b"), element("i"), element("small"));
-      [cell.role, cell.tabIndex, cell.ariaSelected] = ["gridcell", -1, "false"];
-      [cell.dataset.date, cell.dataset.property] = [date, id];
-      cell.classList.toggle("is-weekend", isWeekend(date));
-      cell.classList.toggle("is-first", date.endsWith("-01"));
-      cells.set(date, cell);
-      lane.append(cell);
-    }
-  }
+  view.extend(drawn);
+  rows.forEach(fillRow);
   paint();
 }
 
-function drawHead() {
-  const head = grid.firstElementChild;
-  head.role = "row";
-  const corner = element("div", "cal-corner", words.labels.corner);
-  corner.role = "columnheader";
-  const [months, days] = [element("div", "cal-months"), element("div", "cal-dates")];
-  months.ariaHidden = "true";
-  days.role = "presentation";
-  for (let month = monthOf(range.start); month < range.end; month = monthPlus(month, 1)) {
-    const [start, end] = [month > range.start ? month : range.start, monthPlus(month, 1) < range.end ? monthPlus(month, 1) : range.end];
-    const block = element("div", "cal-month");
-    block.style.setProperty("--days", between(start, end));
-    block.append(element("span", "", monthText(month)));
-    months.append(block);
-  }
-  const now = earliestToday();
-  for (const date of span(range.start, range.end)) {
-    const day = element("div", "cal-date");
-    [day.role, day.ariaLabel] = ["columnheader", date === now ? `${dayLong(date)}, ${words.today}` : dayLong(date)];
-    day.title = day.ariaLabel;
-    day.classList.toggle("is-weekend", isWeekend(date));
-    day.classList.toggle("is-today", date === now);
-    day.classList.toggle("is-first", date.endsWith("-01"));
-    day.append(element("b", "", String(Number(date.slice(8)))), element("span", "", weekdayText(date)));
-    days.append(day);
-  }
-  const lines = element("div", "cal-lines");
-  lines.role = "presentation";
-  lines.append(months, days);
-  head.replaceChildren(corner, lines);
+/** A line of days; `node` gets them, and bars above them. */
+export function makeLine(row, node, { start, end, column = 0 }) {
+  const bars = element("div", "cal-bars");
+  bars.ariaHidden = "true";
+  node.append(bars);
+  const line = { start, end: start, column, node, bars };
+  lengthen(row, line, end);
+  return line;
 }
 
-export const earliestToday = () => [...rows.values()].map(todayOf).sort()[0] ?? today("Europe/Moscow");
+export function lengthen(row, line, end) {
+  for (const date of span(line.end, end)) {
+    const cell = makeDay(row, date);
+    drawn.get(row.property.id).cells.set(date, cell);
+    line.node.append(cell);
+  }
+  line.end = end;
+}
 
 export function fillRow(row) {
-  const { name, cells, node } = drawn.get(row.property.id);
+  const { name, lines, cells } = drawn.get(row.property.id);
   fillName(row, name);
   const clashes = conflictsOf(row);
-  for (const [date, cell] of cells) {
-    const day = row.days.get(date);
-    if (day) fillDay(row, cell, day, clashes.some((one) => one.from <= date && date < one.to));
-  }
-  node.classList.toggle("is-lost", Boolean(row.error));
-  drawBars(row);
-}
-
-function fillDay(row, cell, day, clashes) {
-  const { avito, minStay } = row.property;
-  const shown = JSON.stringify([day, clashes, Boolean(avito), minStay]);
-  if (cell.shown === shown) return;
-  cell.shown = shown;
-  const [price, channel, more] = cell.children;
-  cell.classList.remove("is-empty");
-  cell.classList.toggle("is-clash", clashes);
-  cell.classList.toggle("is-special", day.price !== row.property.basePrice);
-  [cell.dataset.reason, cell.dataset.sync] = [day.reason ?? "free", day.reason === "past" || !avito ? "" : day.sync];
-  price.textContent = money(day.price);
-  channel.textContent = avito && day.reason !== "past" ? money(day.channelPrice) : "";
-  more.textContent = day.reason === "closed" ? words.closedShort : day.minStay === minStay ? "" : fill(words.minStay, { n: day.minStay });
-  cell.ariaLabel = spoken(row, day, clashes).join(", ");
-  cell.title = spoken(row, day, clashes).join("\n");
-}
-
-function spoken(row, day, clashes) {
-  const isPast = day.reason === "past";
-  return [
-    dayLong(day.date),
-    day.reason ? words.reasons[day.reason] : words.free,
-    clashes && words.conflict,
-    money(day.price),
-    row.property.avito && !isPast && fill(words.atAvito, { price: money(day.channelPrice) }),
-    fill(words.minStayLong, { nights: counted(words.nights, day.minStay) }),
-    row.property.avito && !isPast && words.sync[day.sync],
-  ].filter(Boolean);
-}
-
-function drawBars(row) {
-  const { bars, node } = drawn.get(row.property.id);
-  const ends = []; // of each level
-  const made = bookingsIn(row, before(range.start), range.end).map((booking) => {
-    const level = ends.findIndex((end) => end <= booking.checkIn);
-    const place = level < 0 ? ends.length : level;
-    ends[place] = booking.checkOut;
-    return bar(booking, place);
-  });
-  bars.replaceChildren(...made);
-  node.style.setProperty("--levels", Math.max(1, ends.length));
-}
-
-/** From the middle of the day of arrival to the middle of that of departure. */
-function bar(booking, level) {
-  const [start, end] = [between(range.start, booking.checkIn) + 0.5, between(range.start, booking.checkOut) + 0.5];
-  const [from, to] = [Math.max(0, start), Math.min(end, between(range.start, range.end))];
-  const made = element("button", "cal-bar");
-  Object.assign(made, { type: "button", tabIndex: -1, title: barText(booking) });
-  made.dataset.booking = booking.id;
-  [made.dataset.source, made.dataset.status] = [booking.source, booking.status];
-  made.classList.toggle("is-clash", booking.conflict);
-  made.classList.toggle("is-cut", start < 0);
-  for (const [name, value] of Object.entries({ from, nights: to - from, level })) made.style.setProperty(`--${name}`, value);
-  made.append(element("span", "", called(booking)));
-  return made;
-}
-
-export function called(booking) {
-  const name = booking.guestName || words.noGuest;
-  return booking.source === "avito" ? `${words.sources.avito} · ${name}` : name;
-}
-
-const barText = (booking) =>
-  [
-    booking.conflict && words.conflict,
-    called(booking),
-    `${stayText(booking)}, ${counted(words.nights, booking.nights)}`,
-    booking.totalPrice !== null && money(booking.totalPrice),
-    words.bookingStatuses[booking.status],
-  ].filter(Boolean).join("\n");
-
-// A property's name, and how its connection fares
-
-function fillName(row, node) {
-  const { property, error } = row;
-  const { avito } = property;
-  const title = element("a", "cal-title", property.name);
-  if ("links" in root.dataset) title.href = `${root.dataset.properties}${property.id}/change/`;
-  Object.assign(title, { title: [property.name, property.address, property.timezone].filter(Boolean).join("\n") });
-  const line = element("div", "cal-facts");
-  const status = element("button", "cal-status", words.statuses[avito ? avito.status : "none"]);
-  Object.assign(status, { type: "button", title: avito ? (avito.lastError?.detail ?? words.remedies[avito.status]) : words.offNotConnected });
-  [status.dataset.status, status.dataset.do] = [avito ? avito.status : "none", "connection"];
-  if (avito) line.append(status);
-  const buttons = element("div", "cal-buttons");
-  if (avito) {
-    buttons.append(
-      ...(avito.isActive ? [button("sync", "sync", words.labels.sync)] : []),
-      button("preview", "visibility", words.labels.preview),
-      avito.isActive ? button("pause", "pause", words.pause) : button("pause", "play_arrow", words.resume),
-    );
-    if (avito.pendingDays) buttons.append(element("small", "cal-waiting", counted(words.waiting, avito.pendingDays)));
-  } else {
-    const connect = element("a", "cal-connect", words.labels.connect);
-    connect.href = `${root.dataset.connect}${property.id}/connect/`;
-    line.append(connect);
-  }
-  const clash = conflictsOf(row)[0];
-  if (clash) {
-    const warning = element("button", "cal-warning", words.conflict);
-    warning.type = "button";
-    [warning.dataset.do, warning.dataset.conflict] = ["conflict", clash.id];
-    warning.prepend(icon("warning"));
-    line.prepend(warning);
-  }
-  if (error) {
-    const again = element("button", "cal-warning", words.loadFailed);
-    Object.assign(again, { type: "button", title: error.message });
-    again.dataset.do = "reload";
-    again.prepend(icon("refresh"));
-    line.prepend(again);
-  }
-  const had = node.contains(document.activeElement) ? document.activeElement.dataset.do : null;
-  node.replaceChildren(title, line, buttons);
-  if (had) node.querySelector(`[data-do=${had}]`)?.focus({ preventScroll: true });
-}
-
-function button(deed, sign, label) {
-  const made = element("button", "cal-icon");
-  Object.assign(made, { type: "button", title: label, ariaLabel: label });
-  made.dataset.do = deed;
-  made.append(icon(sign));
-  return made;
-}
-
-// Where we are in time
-
-const width = () => grid.querySelector(".cal-date")?.offsetWidth || 64;
-const nameWidth = () => parseFloat(getComputedStyle(grid).getPropertyValue("--beside")) || 0;
-export const visibleDate = () => plus(range.start, Math.round(scroll.scrollLeft / width()));
-export const daysAhead = () => (scroll.scrollWidth - scroll.scrollLeft - scroll.clientWidth) / width();
-export const daysAcross = () => Math.ceil(scroll.clientWidth / width());
-
-export function scrollTo(date) {
-  scroll.scrollLeft = between(range.start, date) * width();
-}
-
-function reveal(date) {
-  const [left, size] = [between(range.start, date) * width(), width()];
-  const room = scroll.clientWidth - nameWidth();
-  if (left < scroll.scrollLeft) scroll.scrollLeft = left;
-  else if (left + size > scroll.scrollLeft + room) scroll.scrollLeft = left + size - room;
+  for (const cell of cells.values()) fillDay(row, cell, clashes);
+  for (const line of lines) drawBars(row, line);
 }
 
 // The choice of days
@@ -260,25 +91,30 @@ export function choose(chosen) {
   markPlace();
 }
 
+const reveal = (cell) => cell?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
 /** Show what is chosen, beside a pane that may have just covered a part of the grid. */
-export const revealChoice = () => choice && reveal(choice.head);
+export const revealChoice = () => choice && reveal(cellAt({ id: choice.id, date: choice.head }));
 
 function paint() {
-  for (const cell of grid.querySelectorAll("[aria-selected=true]")) [cell.ariaSelected, cell.className] = ["false", cell.className.replace(/ is-(from|to)\b/g, "")];
+  for (const cell of grid.querySelectorAll("[aria-selected=true]")) {
+    cell.ariaSelected = "false";
+    cell.classList.remove("is-from", "is-to");
+  }
   if (!choice) return;
   const [first, last] = [firstOf(choice), lastOf(choice)];
   for (const date of span(first, after(last))) {
-    const cell = drawn.get(choice.id)?.cells.get(date);
+    const cell = cellAt({ id: choice.id, date });
     if (!cell) continue;
     cell.ariaSelected = "true";
-    if (date === first) cell.classList.add("is-from");
-    if (date === last) cell.classList.add("is-to");
+    cell.classList.toggle("is-from", date === first);
+    cell.classList.toggle("is-to", date === last);
   }
 }
 
 function markPlace() {
   grid.querySelector(".cal-day[tabindex='0']")?.setAttribute("tabindex", -1);
-  const cell = at && drawn.get(at.id)?.cells.get(at.date);
+  const cell = cellAt(at);
   if (cell) cell.tabIndex = 0;
   return cell;
 }
@@ -287,51 +123,80 @@ export function focusPlace() {
   markPlace()?.focus({ preventScroll: true });
 }
 
-let drag = null; // {id, lane, x}
+// By mouse, or by a finger that has rested on a day
 
-const dateAt = (lane, x) => {
-  const index = Math.floor((x - lane.getBoundingClientRect().left) / width());
-  return plus(range.start, Math.max(0, Math.min(between(range.start, range.end) - 1, index)));
-};
+let drag = null; // {id, x, y}
+let hold = 0;
+
+/** The day of a property that is nearest to a point. */
+function dayAt({ id, x, y }) {
+  const away = (line) => {
+    const { top, bottom } = line.node.getBoundingClientRect();
+    return Math.max(top - y, y - bottom, 0);
+  };
+  const { cells, lines } = drawn.get(id);
+  const line = lines.reduce((best, one) => (away(one) < away(best) ? one : best));
+  const { left, width } = cells.get(line.start).getBoundingClientRect();
+  const index = Math.floor((x - left) / width);
+  return plus(line.start, Math.max(0, Math.min(between(line.start, line.end) - 1, index)));
+}
+
+function begin(cell, { clientX, clientY, shiftKey }) {
+  const [id, date] = [Number(cell.dataset.property), cell.dataset.date];
+  drag = { id, x: clientX, y: clientY };
+  choose({ id, anchor: shiftKey && choice?.id === id ? choice.anchor : date, head: date });
+  requestAnimationFrame(creep);
+}
 
 grid.addEventListener("pointerdown", (event) => {
   const cell = event.target.closest(".cal-day");
-  if (!cell || event.button || event.pointerType === "touch") return; // a finger scrolls
-  const id = Number(cell.dataset.property);
-  drag = { id, lane: drawn.get(id).lane, x: event.clientX };
+  if (!cell || event.button) return;
+  if (event.pointerType === "touch") {
+    hold = setTimeout(() => begin(cell, event), HOLD);
+    return;
+  }
   event.preventDefault(); // no text is chosen
-  choose({ id, anchor: event.shiftKey && choice?.id === id ? choice.anchor : cell.dataset.date, head: cell.dataset.date });
+  begin(cell, event);
   focusPlace();
-  requestAnimationFrame(creep);
 });
 window.addEventListener("pointermove", (event) => {
   if (!drag) return;
-  drag.x = event.clientX;
+  Object.assign(drag, { x: event.clientX, y: event.clientY });
   follow();
 });
 window.addEventListener("pointerup", () => {
+  clearTimeout(hold);
   if (!drag) return;
   drag = null;
   tell.chosen();
 });
-window.addEventListener("pointercancel", () => (drag = null));
+window.addEventListener("pointercancel", () => {
+  clearTimeout(hold); // the finger scrolls
+  drag = null;
+});
+grid.addEventListener("touchmove", (event) => drag && event.preventDefault(), { passive: false });
+grid.addEventListener("contextmenu", (event) => event.pointerType === "touch" && event.preventDefault());
 
 function follow() {
-  const head = dateAt(drag.lane, drag.x);
+  const head = dayAt(drag);
   if (head !== choice.head) choose({ ...choice, head });
 }
 
-/** At the edge the grid goes on under the mouse. */
+/** At its edge the grid goes on under the mouse. */
 function creep() {
   if (!drag) return;
-  const box = scroll.getBoundingClientRect();
-  const [left, right] = [box.left + nameWidth() + 16, box.right - 16];
-  if (drag.x > right || drag.x < left) {
-    scroll.scrollLeft += drag.x > right ? 8 : -8;
+  const [box, style, near, far] = [scroll.getBoundingClientRect(), getComputedStyle(scroll), ...edges[view.along]];
+  const where = view.along === "scrollLeft" ? drag.x : drag.y;
+  const inside = (edge) => (parseFloat(style.getPropertyValue(`scroll-padding-${edge}`)) || 0) + 4;
+  const step = where > box[far] - inside(far) ? 8 : where < box[near] + inside(near) ? -8 : 0;
+  if (step) {
+    scroll[view.along] += step;
     follow();
   }
   requestAnimationFrame(creep);
 }
+
+const edges = { scrollLeft: ["left", "right"], scrollTop: ["top", "bottom"] };
 
 grid.addEventListener("click", (event) => {
   const cell = event.target.closest(".cal-day");
@@ -340,42 +205,30 @@ grid.addEventListener("click", (event) => {
   tell.chosen();
 });
 
-grid.addEventListener("keydown", async (event) => {
+// By keys
+
+grid.addEventListener("keydown", (event) => {
   const cell = event.target.closest(".cal-day");
   if (!cell || event.ctrlKey || event.metaKey || event.altKey) return;
-  const [id, date] = [Number(cell.dataset.property), cell.dataset.date];
-  const ids = [...rows.keys()];
-  const beside = (step) => ids[Math.max(0, Math.min(ids.length - 1, ids.indexOf(id) + step))];
-  const steps = {
-    ArrowLeft: () => ({ id, date: before(date) }),
-    ArrowRight: () => ({ id, date: after(date) }),
-    ArrowUp: () => ({ id: beside(-1), date }),
-    ArrowDown: () => ({ id: beside(1), date }),
-    Home: () => ({ id, date: monthOf(date) }),
-    End: () => ({ id, date: before(monthPlus(date, 1)) }),
-    PageUp: () => ({ id, date: monthPlus(date, -1) }),
-    PageDown: () => ({ id, date: monthPlus(date, 1) }),
-  };
+  const place = { id: Number(cell.dataset.property), date: cell.dataset.date };
   if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
-    if (!choice || choice.id !== id) choose({ id, anchor: date, head: date });
+    if (choice?.id !== place.id) choose({ id: place.id, anchor: place.date, head: place.date });
     return tell.chosen({ byKey: true });
   }
-  if (!steps[event.key]) return;
+  const next = view.steps[event.key]?.(place, [...rows.keys()]);
+  if (!next) return;
   event.preventDefault();
-  const next = steps[event.key]();
-  if (next.date < range.start) next.date = range.start;
-  if (next.date >= range.end && !(await tell.wanted(next.date))) next.date = before(range.end);
-  if (event.shiftKey && next.id !== id) return;
-  choose({ id: next.id, head: next.date, anchor: event.shiftKey && choice?.id === id ? choice.anchor : next.date });
-  reveal(next.date);
+  if (event.shiftKey && next.id !== place.id) return;
+  if (!cellAt(next)) tell.wanted(next.date);
+  const kept = choice?.id === place.id ? choice.anchor : place.date;
+  choose({ id: next.id, head: next.date, anchor: event.shiftKey ? kept : next.date });
+  reveal(cellAt(next));
   focusPlace();
-  drawn.get(next.id).node.scrollIntoView({ block: "nearest", inline: "nearest" });
-  reveal(next.date);
   tell.moved();
 });
 
-/** `chosen`: days are; `moved`: the keys go over days; `wanted(date)`: the range shall reach so far, true once it does. */
+/** `chosen`: days are; `moved`: the keys go over days; `wanted(date)`: the range shall reach so far. */
 export function listen(listeners) {
   tell = listeners;
 }

@@ -1,7 +1,8 @@
 // The pane beside the grid: chosen days and their form, a booking, a connection, what would be sent, help.
 
 import { $, bookingsIn, call, conflictsOf, readBookings, readDays, readProperty, Refused, root, rows, takeBooking } from "./calendar-data.js";
-import { called, choice, choose, firstOf, lastOf, revealChoice, todayOf } from "./calendar-grid.js";
+import { called, todayOf } from "./calendar-cells.js";
+import { choice, choose, firstOf, lastOf, revealChoice } from "./calendar-grid.js";
 import {
   after, before, between, capital, counted, datesText, element, fill, icon, momentText, money, span, stayText, withMarkup, words,
 } from "./calendar-words.js";
@@ -107,7 +108,7 @@ function summary(row, days, first, last) {
     const mark = element("i", "cal-mark");
     mark.dataset.sync = avito ? sync : "off";
     const text = some.length === days.length ? words.sync[sync] : `${words.sync[sync]}: ${counted(words.days, some.length)}`;
-    const line = element("p", "cal-sync");
+    const line = element("p", sync === "failed" ? "cal-note is-bad" : "cal-sync");
     line.append(mark, element("span", "", [text, hintOf(sync, avito)].filter(Boolean).join(". ")));
     found.push(line);
   }
@@ -293,7 +294,7 @@ fresh.addEventListener("submit", async (event) => {
       booking = await call("POST", "/str/bookings", asked);
     } catch (error) {
       if (error.code !== "dates_taken") throw error;
-      await Promise.all([readBookings(row.property.id), readDays(row)]);
+      await Promise.all([readBookings([row]), readDays(row)]);
       changed(row);
       const who = bookingsIn(row, asked.checkIn, before(asked.checkOut)).map((one) => `${called(one)}, ${stayText(one)}`);
       throw new Refused(who.length ? fill(words.taken, { who: who.join("; ") }) : words.takenBySomebody, error);
@@ -404,7 +405,7 @@ export async function showPreview(row) {
   const { id, name } = row.property;
   show("preview", id, words.labels.preview, name);
   const place = $("preview");
-  place.replaceChildren(element("span", "cal-spinner"));
+  place.replaceChildren(element("span", "own-spinner"));
   place.ariaBusy = "true";
   pane.querySelector("[data-do=allow]").hidden = true;
   try {

@@ -4,16 +4,18 @@ import {
   $, call, conflicts, PAGE, range, readBookings, readConflicts, readDays, readProperties, readProperty, root, rows, takeBooking,
 } from "./calendar-data.js";
 import * as grid from "./calendar-grid.js";
+import * as months from "./calendar-months.js";
 import * as pane from "./calendar-pane.js";
+import * as timeline from "./calendar-timeline.js";
 import { before, between, fill, monthOf, monthPlus, monthText, plus, soon, today, words } from "./calendar-words.js";
 
-const CHUNK = 45;
-const LONGEST = 370; // days in the page at once
+const LONGEST = 400; // days in the page at once
 const AHEAD = 24; // months in the list, as far as rates can be written down
 const LONG_AWAY = 10_000;
 
 const address = new URLSearchParams(location.search);
 const only = address.get("property") ?? "";
+const views = { timeline, months };
 let page = 1;
 let loads = 0;
 
@@ -22,20 +24,32 @@ let loads = 0;
 async function start() {
   const mine = ++loads;
   [$("loading").hidden, $("nothing").hidden, $("failed").hidden] = [false, true, true];
+  for (const part of ["scroll", "tools", "legend", "place"]) $(part).hidden = true;
   try {
     const count = await readProperties({ page, only });
     if (mine !== loads) return;
     showPages(count);
     $("nothing").hidden = count > 0;
     for (const part of ["scroll", "tools", "legend"]) $(part).hidden = !count;
-    $("all").hidden = !only;
-    if (count) await jump(/^20\d\d-\d\d-\d\d$/.test(address.get("from")) ? address.get("from") : grid.earliestToday());
+    [$("all").hidden, $("views").hidden] = [!only, count !== 1];
+    if (!count) return;
+    use(count === 1 && address.get("view") === "months" ? "months" : "timeline");
+    const from = address.get("from");
+    jump(/^20\d\d-\d\d-\d\d$/.test(from) ? from : grid.earliestToday());
   } catch (error) {
-    $("failed").querySelector("strong").textContent = error.message;
-    $("failed").hidden = false;
+    const [text, again, all] = $("failed").querySelectorAll("strong, button, a");
+    text.textContent = error.status === 404 ? words.noSuchProperty : error.message;
+    [$("failed").hidden, again.hidden, all.hidden] = [false, error.status === 404, !only];
   } finally {
-    $("loading").hidden = true;
+    if (mine === loads) $("loading").hidden = true;
   }
+}
+
+function use(name) {
+  grid.use(views[name]);
+  root.dataset.view = name;
+  $("place").hidden = name !== "months";
+  $("views").querySelector(`[value=${name}]`).checked = true;
 }
 
 function showPages(count) {
@@ -45,24 +59,25 @@ function showPages(count) {
   text.textContent = fill(words.pageOf, { first: (page - 1) * PAGE + 1, last, count });
 }
 
-/** The days from `date` on and no others. */
-async function jump(date) {
-  [range.start, range.end] = [date, plus(date, Math.max(CHUNK, grid.daysAcross() + 7))];
+/** The days from `date` on, about as many as are seen, and no others. */
+function jump(date) {
+  [range.start, range.end] = grid.view.rangeFor(date);
   fillMonths();
   grid.draw();
-  $("scroll").scrollLeft = 0;
+  [$("scroll").scrollLeft, $("scroll").scrollTop] = [0, 0];
+  grid.view.scrollTo(date);
   showMonth();
-  await read(range.start, range.end);
+  read(range.start, range.end);
 }
 
 /** What the range has to show between two days: bookings for all at once, the days of each property by themselves. */
 async function read(start, end) {
   const mine = loads;
-  const given = [readBookings(null, start, end), readConflicts()].map((one) =>
-    one.then(() => mine === loads && drawAll(), (error) => pane.say(error.message)),
-  );
+  $("grid").ariaBusy = "true";
+  const given = [readBookings(undefined, start, end), readConflicts()].map((one) => one.then(() => mine === loads && drawAll()));
   const days = [...rows.values()].map((row) => readDays(row, start, end).then(() => mine === loads && drawRow(row)));
   await Promise.all([...given, ...days]);
+  $("grid").ariaBusy = "false";
 }
 
 function drawAll() {
@@ -76,23 +91,28 @@ function drawRow(row) {
   if (pane.shownRow() === row) pane.refresh();
 }
 
-/** Let the range reach `date`, if that does not make it too long. */
-async function reach(date) {
+/** Let the range reach ahead to `date`, if that does not make it too long. */
+function reach(date) {
   if (date < range.end) return true;
-  const days = Math.ceil((between(range.end, date) + 1) / CHUNK) * CHUNK;
-  if (between(range.start, range.end) + days > LONGEST) return false;
-  const end = range.end;
-  range.end = plus(end, days);
+  const [end, until] = [range.end, grid.view.endFor(date)];
+  if (between(range.start, until) > LONGEST) return false;
+  range.end = until;
   grid.extend();
   read(end, range.end);
   return true;
 }
 
-async function go(date) {
-  const isNear = date >= range.start && (date < range.end || (await reach(plus(date, 31))));
-  if (isNear) await reach(plus(date, grid.daysAcross()));
-  else await jump(date);
-  grid.scrollTo(date);
+/** Have `date` drawn, if need be with other days around it than before; false: they are others. */
+function wanted(date) {
+  if (date >= range.start && reach(date)) return true;
+  jump(date);
+  return false;
+}
+
+function go(date) {
+  if (!wanted(date)) return;
+  reach(plus(date, grid.view.daysShown()));
+  grid.view.scrollTo(date);
   showMonth();
 }
 
@@ -107,7 +127,7 @@ function fillMonths() {
 }
 
 function showMonth() {
-  $("month").value = monthOf(grid.visibleDate());
+  $("month").value = monthOf(grid.view.visibleDate());
 }
 
 // Deeds
@@ -117,10 +137,10 @@ const rowOf = (button) => rows.get(Number(button.closest("[data-property]")?.dat
 const deeds = {
   start: () => start(),
   back: () => {
-    const [date, month] = [grid.visibleDate(), monthOf(grid.visibleDate())];
+    const [date, month] = [grid.view.visibleDate(), monthOf(grid.view.visibleDate())];
     go(date > month ? month : monthPlus(month, -1));
   },
-  ahead: () => go(monthPlus(monthOf(grid.visibleDate()), 1)),
+  ahead: () => go(monthPlus(monthOf(grid.view.visibleDate()), 1)),
   today: () => go(grid.earliestToday()),
   "page-back": () => turn(-1),
   "page-ahead": () => turn(1),
@@ -140,11 +160,12 @@ const deeds = {
   allow: (button) => pane.allow(rowOf(button)),
   reconnect: (button) => pane.reconnect(rowOf(button)),
   reload: (button) => again(rowOf(button)),
-  conflict: async (button) => {
+  conflict: (button) => {
     const found = conflicts.get(Number(button.dataset.conflict));
-    if (found.from < range.start || found.from > grid.visibleDate()) await go(found.from === range.start ? found.from : before(found.from));
+    if (found.from < range.start || found.from > grid.view.visibleDate()) go(found.from === range.start ? found.from : before(found.from));
     grid.choose({ id: found.propertyId, anchor: found.from, head: before(found.to) });
     pane.showDays({ anew: true });
+    grid.revealChoice();
   },
 };
 
@@ -185,9 +206,17 @@ $("month").addEventListener("change", ({ target }) => {
   const now = grid.earliestToday();
   go(target.value === monthOf(now) ? now : target.value);
 });
+$("views").addEventListener("change", ({ target }) => {
+  const [seen, now] = [grid.view.visibleDate(), grid.earliestToday()];
+  address.set("view", target.value);
+  history.replaceState(null, "", `?${address}`);
+  use(target.value);
+  jump(grid.choice ? grid.firstOf(grid.choice) : monthOf(seen) === monthOf(now) ? now : seen);
+  grid.revealChoice();
+});
 const look = soon(() => {
   showMonth();
-  if (grid.daysAhead() < 10) reach(range.end);
+  if (grid.view.daysAhead() < 21) reach(range.end);
 }, 60);
 $("scroll").addEventListener("scroll", look, { passive: true });
 
@@ -197,7 +226,7 @@ grid.listen({
     if (byKey) pane.focus();
   },
   moved: () => pane.isOpen() && pane.showDays(),
-  wanted: reach,
+  wanted,
 });
 pane.listen(drawRow);
 
@@ -207,11 +236,11 @@ const due = new Set(); // ids of properties whose days are to be read again
 const readDue = soon(async () => {
   const some = [...due].map((id) => rows.get(id)).filter(Boolean);
   due.clear();
-  await Promise.all([readConflicts().then(drawAll, () => {}), ...some.map((row) => readDays(row).then(() => drawRow(row)))]);
+  await Promise.all([readConflicts().then(drawAll), ...some.map((row) => readDays(row).then(() => drawRow(row)))]);
 }, 150);
 
 async function again(row) {
-  await Promise.all([readProperty(row), readDays(row), readBookings(row.property.id)]).catch((error) => (row.error = error));
+  await Promise.all([readProperty(row), readDays(row), readBookings([row]), readConflicts()]);
   drawRow(row);
 }
 
