@@ -25,8 +25,8 @@ IN_DARK = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-tex
 
 
 BYTES_MAX = {"html": 90_000, "js": 520_000, "css": 400_000, "woff2": 800_000, "svg": 10_000, "api": 50_000}
-"""Of all that a page of ours needs at a first visit, by kind and before compression. Scripts, sheets and fonts are almost all
-Unfold's; they travel as a quarter of that, and once."""
+"""Of all that a page of ours needs at a first visit, by kind, uncompressed. Scripts, sheets and fonts are
+almost all Unfold's; they travel as a quarter of that, and once."""
 WEIGH = """() => [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")]
     .map((one) => [new URL(one.name).pathname, one.decodedBodySize])"""
 
