@@ -518,10 +518,7 @@ UNFOLD = {
                     },
                     _page(_("Changes"), "history", "avito_accounts_account", "accounts.manage", view="changes"),
                     _page(_("Webhook events"), "webhook", "chats_webhookevent", "accounts.manage"),
-                    {
-                        **_page(_("People"), "person", "auth_user", ""),
-                        "permission": lambda request: request.user.is_superuser,
-                    },
+                    _page(_("People"), "person", "auth_user", "accounts.manage"),
                     _page(_("Periodic tasks"), "schedule", "django_celery_beat_periodictask", "accounts.manage"),
                     _page(_("Sign-in attempts"), "lock", "axes_accessattempt", "accounts.manage"),
                 ],
