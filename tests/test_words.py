@@ -132,7 +132,7 @@ def furnish() -> Estate:
     WebhookEvent.objects.create(digest=b"%032d" % 1, body=b"{}", received_at=timezone.now(), status="dead")
     CannedReply.objects.create(title="Ναι", text="Ναι")
     Job.objects.create(run=Run.objects.create(kind=Job.Kind.CHECK), kind=Job.Kind.CHECK, account=account)
-    for kind in kinds._kinds:
+    for kind in (kind for kind in kinds._kinds if not kind.startswith("test_")):  # other tests have kinds of their own
         services.tell(kind, needs="accounts.read", params={"name": "Άννα", "check_in": "2027-01-01"})
     rhythm = IntervalSchedule.objects.create(every=3, period="hours")
     PeriodicTask.objects.create(name="queue-syncs", task="avito_accounts.tasks.queue_syncs", interval=rhythm)
