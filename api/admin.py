@@ -36,7 +36,9 @@ class PlainModelAdmin(ModelAdmin):
         """What goes is named, what goes with it is counted if it has pages: an account has its days by the hundred."""
         _nested, counts, lacking, protected = super().get_deleted_objects(objs, request)
         known = {model._meta.verbose_name_plural for model in self.admin_site._registry}
-        return [str(one) for one in objs], {one: counts[one] for one in counts if one in known}, lacking, protected
+        counted = {one: counts[one] for one in counts if one in known}
+        # What is protected is the reason for everybody, whatever they may do.
+        return [str(one) for one in objs], counted, set() if protected else lacking, protected
 
 
 class RoleModelAdmin(PlainModelAdmin):
