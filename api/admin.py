@@ -94,13 +94,16 @@ class WithOverview(RoleModelAdmin):
         return super().changeform_view(request, object_id, form_url, context)
 
 
-def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "") -> Any:
+def asks_first(
+    action: Callable[..., HttpResponse] | None = None, *, text: Any = "", is_final: bool = False
+) -> Any:
     """For what a button does: a GET shows one more button, and only its POST does the work.
 
-    For buttons of a page, whose object is shown, and of a list, for which `text` says what will happen.
+    For buttons of a page, whose object is shown, and of a list. `text` says what will happen, or is asked with the
+    object; `is_final`: it cannot be undone.
     """
     if action is None:
-        return partial(asks_first, text=text)
+        return partial(asks_first, text=text, is_final=is_final)
 
     @wraps(action)
     def view(page: ModelAdmin, request: HttpRequest, object_id: str | None = None) -> HttpResponse:
@@ -113,7 +116,8 @@ def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any =
         context = {
             **page.admin_site.each_context(request),
             "title": getattr(page, action.__name__).short_description,
-            "text": text,
+            "text": text(found) if callable(text) else text,
+            "is_final": is_final,
             "object": found,
             "back": reverse(admin_urlname(page.opts, "change" if key else "changelist"), args=key),  # type: ignore[arg-type]
         }
@@ -171,7 +175,7 @@ class UserAdmin(RoleModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     add_form_template = "admin/change_form.html"
-    list_display = ("username", "full_name", "roles", "is_active", "is_staff", "last_login")
+    list_display = ("username", "full_name", "roles", "is_active", "may_enter", "last_login")
     list_filter = (RoleFilter, "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
@@ -195,9 +199,13 @@ class UserAdmin(RoleModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
 
-    @admin.display(description=_("name"), ordering="first_name")
+    @admin.display(description=_("full name"), ordering="first_name")
     def full_name(self, user: User) -> str:
         return user.get_full_name() or "—"
+
+    @admin.display(description=_("Back office"), ordering="is_staff", boolean=True)
+    def may_enter(self, user: User) -> bool:
+        return user.is_staff
 
     @admin.display(description=_("roles"))
     def roles(self, user: User) -> str:
@@ -223,12 +231,12 @@ class AccessAttemptAdmin(RoleModelAdmin):
     """Whoever failed to sign in. Deleting a row lets them try again at once."""
 
     to_see = to_change = "accounts.manage"
-    nothing = _("Nobody has typed a wrong password lately.")
+    nothing = _("No failed sign-ins.")
     list_display = ("attempt_time", "username", "ip_address", "failures_since_start", "user_agent")
     fields = ("attempt_time", "username", "ip_address", "failures_since_start", "path_info", "user_agent")
     readonly_fields = fields
     search_fields = ("username", "ip_address")
-    search_help_text = _("name or address")
+    search_help_text = _("username or IP address")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -26,6 +26,13 @@ from chats.models import CannedReply, Chat, Message, WebhookEvent
 
 SHOWN_MESSAGES = 50
 KINDS = {"text": _("Text"), **shown.NOTES, "deleted": _("Deleted")}
+CHAT_KINDS = {"u2i": _("about a listing"), "u2u": _("direct"), "a2u": _("from Avito")}
+EVENT_KINDS = {
+    "message": _("message"),
+    "message.new": _("message"),
+    "chat.new": _("new chat"),
+}
+"""What the senders call an event; other words stand as they came."""
 REPLAYED_AT_ONCE = 1000
 """Whoever has chosen a whole table did not mean it; for all that cannot be used there is a button."""
 EVENT_ADVICE: dict[str, tuple[str, Any]] = {
@@ -86,15 +93,15 @@ class ChatAdmin(RoleModelAdmin):
     fields = (
         ("name", "phone"),
         ("city", "account"),
-        ("status", "chat_type"),
-        ("assignee", "tags"),
+        ("status", "chat_kind"),
+        ("responsible", "tags"),
         "item_title",
         "item_link",
         "avito_id",
         ("unread_count", "messages_count"),
         ("created_at", "last_message_at"),
     )
-    readonly_fields = ("item_link",)
+    readonly_fields = ("item_link", "responsible", "chat_kind")
 
     @admin.display(description=_("client"), ordering="name")
     def client(self, chat: Chat) -> str:
@@ -107,6 +114,14 @@ class ChatAdmin(RoleModelAdmin):
     @admin.display(description=_("time"), ordering="last_message_at")
     def last_at(self, chat: Chat) -> Any:
         return chat.last_message_at
+
+    @admin.display(description=_("assignee"))
+    def responsible(self, chat: Chat) -> str:
+        return str(chat.assignee or "—")
+
+    @admin.display(description=_("chat type"))
+    def chat_kind(self, chat: Chat) -> Any:
+        return CHAT_KINDS.get(chat.chat_type, chat.chat_type or "—")
 
     @admin.display(description=_("item link"))
     def item_link(self, chat: Chat) -> str:
@@ -181,14 +196,14 @@ class MessageAdmin(RoleModelAdmin):
         "words",
         "as_avito_has_it",
         "avito_id",
-        ("author_id", "written_by"),
+        ("author_id", "writer"),
         ("delivery_status", "attempts"),
         "cause",
         "error_detail",
         ("created_at", "read_at"),
     )
 
-    readonly_fields = ("words", "as_avito_has_it")
+    readonly_fields = ("words", "as_avito_has_it", "writer")
 
     @admin.display(description=_("type"))
     def kind(self, message: Message) -> Any:
@@ -197,6 +212,11 @@ class MessageAdmin(RoleModelAdmin):
     @admin.display(description=_("cause"))
     def cause(self, message: Message) -> Any:
         return errors.words(message.error_code) if message.error_code else "—"
+
+    @admin.display(description=_("written here by"))
+    def writer(self, message: Message) -> str:
+        """No link, as Django would make one: most readers may not open the pages of people."""
+        return str(message.written_by or "—")
 
     @admin.display(description=_("text"))
     def words(self, message: Message) -> str:
@@ -236,6 +256,20 @@ class CannedReplyAdmin(RoleModelAdmin):
     search_fields = ("title", "text")
     ordering = ("title",)
     fields = ("title", "text", "owner")
+    readonly_fields = ("whose",)
+
+    @admin.display(description=_("owner"))
+    def whose(self, reply: CannedReply) -> str:
+        return str(reply.owner or "—")
+
+    def get_fields(self, request: HttpRequest, obj: CannedReply | None = None) -> tuple[str, ...]:
+        return self.fields if self.has_change_permission(request, obj) else ("title", "text", "whose")
+
+
+class EventKindFilter(admin.AllValuesFieldListFilter):
+    def choices(self, changelist: Any) -> Any:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": EVENT_KINDS.get(str(choice["display"]), choice["display"])}
 
 
 @admin.register(WebhookEvent)
@@ -244,8 +278,8 @@ class WebhookEventAdmin(RoleModelAdmin):
 
     to_see = "accounts.manage"
     nothing = _("Avito has delivered nothing yet. It does so once an account’s webhook is subscribed.")
-    list_display = ("received_at", "state", "type", "avito_user_id", "chat_avito_id", "attempts", "short_error")
-    list_filter = ("status", "type", ("received_at", RangeDateTimeFilter))
+    list_display = ("received_at", "state", "kind", "avito_user_id", "chat_avito_id", "attempts", "short_error")
+    list_filter = ("status", ("type", EventKindFilter), ("received_at", RangeDateTimeFilter))
     list_filter_submit = True
     search_fields = ("chat_avito_id", "message_avito_id", "request_id")
     ordering = ("-id",)
@@ -258,7 +292,7 @@ class WebhookEventAdmin(RoleModelAdmin):
     fields = (
         ("status", "attempts"),
         ("received_at", "processed_at"),
-        ("type", "avito_user_id"),
+        ("kind", "avito_user_id"),
         "chat_avito_id",
         "message_avito_id",
         "note",
@@ -267,7 +301,11 @@ class WebhookEventAdmin(RoleModelAdmin):
         "whole_error",
         "body_text",
     )
-    readonly_fields = ("whole_error", "body_text")
+    readonly_fields = ("kind", "whole_error", "body_text")
+
+    @admin.display(description=_("type"), ordering="type")
+    def kind(self, event: WebhookEvent) -> Any:
+        return EVENT_KINDS.get(event.type, event.type or "—")
 
     @display(
         description=_("status"),

@@ -20,8 +20,10 @@ from avito_accounts.models import Account, DailyStats, moscow_today
 from chats.models import Chat, WebhookEvent
 from config.models import Process
 from config.system.page import NOT_ALIVE
+from integrations_str.admin.common import guest
 from integrations_str.health import health_of
 from integrations_str.models import Booking, Conflict, Integration, Property
+from notifications.admin import way_to
 from notifications.models import Notification
 
 DAYS = 30
@@ -53,7 +55,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if "accounts.manage" in rights:
         _processes(home)
     news = Notification.objects.visible_to(user).saying_if_read_by(user).saying_if_open()
-    home["news"] = list(news.order_by("-created_at", "-id")[:SHOWN])
+    newest = news.order_by("-created_at", "-id")[:SHOWN]
+    home["news"] = [{"one": one, "href": way_to(one.path, request)} for one in newest]
     home["steps"] = home["steps"] if any(not step.is_done for step in home["steps"]) else []
     return {**context, "home": home, "chart_options": json.dumps(OPTIONS)}
 
@@ -158,7 +161,8 @@ def _rent(home: dict[str, Any], user: User) -> None:
         Card(_("Calendars in agreement"), f"{well} / {count}", shown.link(properties, _("properties")))
     )
     arrivals = Booking.objects.filter(property__in=mine, holds=True, check_in__gte=moscow_today())
-    home["arrivals"] = list(arrivals.select_related("property").order_by("check_in", "pk")[:SHOWN])
+    soonest = arrivals.select_related("property").order_by("check_in", "pk")[:SHOWN]
+    home["arrivals"] = [{"booking": one, "guest": guest(one)} for one in soonest]
     home["steps"].append(Step(_("Connect a property to its item at Avito"), properties, bool(connected)))
 
 

@@ -26,6 +26,15 @@ _WORDS: dict[str, Any] = {
     "connect": _("The property was connected to item %(item)s."),
     "disconnect": _("The property was disconnected from item %(item)s."),
 }
+_UNDONE: dict[str, Any] = {
+    "read_bookings": _("bookings were not read"),
+    "set_base": _("the base price was not sent"),
+    "set_prices": _("prices were not sent"),
+    "set_free": _("free nights were not sent"),
+    "close_all": _("the nights were not closed"),
+    "connect": _("the property was not connected"),
+    "disconnect": _("the property was not disconnected"),
+}
 
 
 class Entry:
@@ -56,6 +65,11 @@ def words_of(exchange: Exchange) -> str:
     if "price" in told:
         told["price"] = f"{number_format(params['price'], force_grouping=True)}\N{NBSP}₽"
     return str(_WORDS.get(exchange.action, exchange.action)) % told
+
+
+def undone(exchange: Exchange) -> str:
+    """What a line that failed has left undone; part of a sentence."""
+    return str(_UNDONE.get(exchange.action, exchange.action))
 
 
 def forget_old() -> int:

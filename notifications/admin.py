@@ -1,11 +1,13 @@
 """News in the back office: each member of the staff sees what concerns the role or the person."""
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import Resolver404, URLPattern, path, resolve, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -40,6 +42,26 @@ def has_no_news(request: HttpRequest) -> bool:
     return not has_news(request)
 
 
+def way_to(path: str, request: HttpRequest) -> str:
+    """The page a piece of news leads to, if the reader may open it."""
+    try:
+        page = getattr(resolve(urlsplit(path).path).func, "model_admin", None)
+    except Resolver404:
+        return path
+    return path if page is None or page.has_view_permission(request) else ""
+
+
+def _where(request: HttpRequest) -> Callable[[Notification], str]:
+    @admin.display(description=_("where to look"))
+    def where(notification: Notification) -> str:
+        way = way_to(notification.path, request)
+        if not way:
+            return "—"
+        return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', way, _("Open"))
+
+    return where
+
+
 class UnreadFilter(admin.SimpleListFilter):
     title = _("unread")
     parameter_name = "unread"
@@ -66,15 +88,14 @@ class OpenProblemFilter(admin.SimpleListFilter):
 class NotificationAdmin(RoleModelAdmin):
     """For everybody in the staff, each with the own rows. Newest first; all one can do is read."""
 
-    list_display = ("created_at", "importance", "news", "problem", "where")
+    list_display: tuple[Any, ...] = ("created_at", "importance", "news", "problem")
     list_display_links = None
     list_filter = (UnreadFilter, OpenProblemFilter, "level")
     sortable_by = ()
     ordering = ("-created_at", "-id")
     actions = ("mark_as_read",)
     list_before_template = "notifications/read_all.html"
-    fields = ("created_at", "level", "title", "detail", "state", "where")
-    readonly_fields = fields
+    readonly_fields = ("created_at", "level", "title", "detail", "state")
 
     def has_view_permission(self, request: HttpRequest, obj: Notification | None = None) -> bool:
         return request.user.is_active and bool(getattr(request.user, "is_staff", False))
@@ -82,6 +103,14 @@ class NotificationAdmin(RoleModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
         visible = Notification.objects.visible_to(request.user)
         return visible.saying_if_read_by(request.user).saying_if_open().order_by(*self.ordering)
+
+    def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
+        return (*self.list_display, _where(request))
+
+    def get_fields(self, request: HttpRequest, obj: Notification | None = None) -> tuple[Any, ...]:
+        return (*self.readonly_fields, _where(request))
+
+    get_readonly_fields = get_fields
 
     def get_urls(self) -> list[URLPattern]:
         read_all = self.admin_site.admin_view(require_POST(self.read_all_view))
@@ -120,13 +149,6 @@ class NotificationAdmin(RoleModelAdmin):
     @admin.display(description=_("problem"))
     def state(self, notification: Any) -> str:
         return str(_("still open")) if notification.is_open else "—"
-
-    @admin.display(description=_("where to look"))
-    def where(self, notification: Notification) -> str:
-        if not notification.path:
-            return "—"
-        link = '<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>'
-        return format_html(link, notification.path, _("Open"))
 
     @admin.action(description=_("Mark as read"), permissions=["view"])
     def mark_as_read(self, request: HttpRequest, queryset: NotificationQuerySet) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Q, QuerySet, Value, When
@@ -301,7 +302,7 @@ class AccountAdmin(trail.HistoryMixin, WithOverview):
         return self._change_webhook(request, object_id, webhooks.subscribe, told)
 
     @action(description=_("Take the webhook off"), url_path="unsubscribe", permissions=["change"], icon="link_off")
-    @asks_first
+    @asks_first(text=lambda _account: what_unsubscribing_does())
     def unsubscribe(self, request: HttpRequest, object_id: str) -> HttpResponse:
         told = _("%(name)s: Avito no longer delivers messages here.")
         return self._change_webhook(request, object_id, webhooks.unsubscribe, told)
@@ -381,6 +382,14 @@ class AccountAdmin(trail.HistoryMixin, WithOverview):
 
     def _back_to(self, account: Account) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:avito_accounts_account_change", args=[account.pk]))
+
+
+def what_unsubscribing_does() -> str:
+    text = _(
+        "Avito no longer tells of new messages at once: they come by the catch-up of chats, up to %(minutes)s minutes "
+        "later. “Subscribe the webhook” brings it back."
+    )
+    return str(text) % {"minutes": -(-settings.AVITO_RECONCILE_SECONDS // 60)}
 
 
 def _without(row: Any, hidden: set[str]) -> Any:

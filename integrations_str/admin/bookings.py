@@ -157,10 +157,10 @@ class StatusFilter(shown.QuestionFilter):
 @admin.register(Booking)
 class BookingAdmin(WithOverview, OwnModelAdmin):
     form = BookingForm
-    list_display = ("dates", "place", "state", "origin", "people", "price")
+    list_display = ("dates", "place", "who", "state", "origin", "people", "price")
     list_filter = (WhenFilter, AttentionFilter, StatusFilter, SourceFilter, PropertyFilter)
     search_fields = ("property__name", "avito_booking_id")
-    search_help_text = gettext_lazy("property, or number at Avito; guests are encrypted and cannot be searched for")
+    search_help_text = gettext_lazy("property or number at Avito")
     list_select_related = ("property__owner",)
     change_form_outer_before_template = "admin/integrations_str/booking/overview.html"
     change_form_outer_after_template = "admin/integrations_str/booking/revisions.html"
@@ -242,6 +242,10 @@ class BookingAdmin(WithOverview, OwnModelAdmin):
     def place(self, booking: Booking) -> SafeString:
         return common.property_link(booking.property)
 
+    @admin.display(description=gettext_lazy("guest"))
+    def who(self, booking: Booking) -> str:
+        return common.guest(booking)
+
     @admin.display(description=gettext_lazy("state"), ordering="status")
     def state(self, booking: Booking) -> SafeString:
         return shown.noted(common.booking_label(booking.status), note_of(booking), room=9)
@@ -289,7 +293,7 @@ class BookingAdmin(WithOverview, OwnModelAdmin):
         permissions=["change"],
         icon="event_busy",
     )
-    @asks_first
+    @asks_first(text=lambda booking: what_cancelling_does(booking), is_final=True)
     def cancel_stay(self, request: HttpRequest, object_id: str) -> HttpResponse:
         booking = self.found(request, object_id)
         try:
@@ -298,6 +302,20 @@ class BookingAdmin(WithOverview, OwnModelAdmin):
         except bookings.NotYours:
             messages.error(request, _("A booking of Avito's is cancelled at Avito."))
         return HttpResponseRedirect(common.booking_href(booking.pk))
+
+
+def what_cancelling_does(booking: Booking) -> str:
+    about = _("%(property)s, %(first)s – %(last)s, guest: %(guest)s.") % {
+        "property": booking.property.name,
+        "first": common.long_day(booking.check_in),
+        "last": common.long_day(booking.check_out),
+        "guest": common.guest(booking),
+    }
+    if booking.property.integrations.connected().filter(is_active=True).exists():
+        what = _("The nights go on sale again, at Avito too. This cannot be undone.")
+    else:
+        what = _("The nights go on sale again. This cannot be undone.")
+    return f"{about} {what}"
 
 
 def note_of(booking: Booking) -> str:

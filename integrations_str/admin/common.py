@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from api.admin import RoleModelAdmin
 from api.roles import is_host, role_of
 from avito_accounts.admin import shown
+from avito_accounts.fields import look
 from integrations_str import health
 from integrations_str.models import Booking, Integration, Property
 from integrations_str.models import stay as stay
@@ -133,6 +134,15 @@ def today_at(timezone: F) -> Cast:
 
 def day(on: date) -> str:
     return date_format(on, "SHORT_DATE_FORMAT")
+
+
+def long_day(on: date) -> str:
+    return date_format(on, "DATE_FORMAT")
+
+
+def guest(booking: Booking) -> str:
+    """The name, a dash where none is stored any more or none can be read."""
+    return look(booking, "guest_name") or shown.NOTHING
 
 
 def nights(count: int) -> str:

@@ -73,7 +73,7 @@ def state_label(conflict: Conflict) -> str:
 
 
 def _told(booking: Booking) -> SafeString:
-    return shown.noted(common.booking_link(booking), booking.get_source_display())
+    return shown.noted(common.booking_link(booking), common.several(common.guest(booking), booking.get_source_display()))
 
 
 def page_of(conflict: Conflict) -> dict[str, Any]:
@@ -96,6 +96,7 @@ def page_of(conflict: Conflict) -> dict[str, Any]:
                 "stay": common.stay(booking.check_in, booking.check_out),
                 "nights": common.nights(booking.nights),
                 "label": common.booking_label(booking.status),
+                "guest": common.guest(booking),
                 "source": booking.get_source_display(),
                 "price": common.roubles(booking.total_price),
             }

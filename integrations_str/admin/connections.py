@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -234,7 +235,11 @@ def useful_actions(integration: Integration) -> set[str]:
 
 
 def markup_of(integration: Integration) -> str:
-    return f"{integration.markup_percent.normalize():+f}\N{NBSP}%"
+    markup = integration.markup_percent.normalize()
+    if not markup:
+        return _("no markup")
+    told = f"{'+' if markup > 0 else '\N{MINUS SIGN}'}{number_format(abs(markup))}"
+    return f"{told}\N{NBSP}%"
 
 
 def pending_days(integration: Integration, state: State | None) -> int:
@@ -370,7 +375,7 @@ def _line(row: Any) -> dict[str, Any]:
         "at": row.at,
         "moment": timezone.localtime(row.at).strftime("%d.%m %H:%M:%S"),
         "label": shown.label("success", _("done")) if row.ok else shown.label("danger", _("did not work")),
-        "action": "" if row.ok else row.get_action_display(),
+        "action": "" if row.ok else log.undone(row),
         "words": log.words_of(row),
         "attempt": _("try %(number)s") % {"number": row.attempt} if row.attempt > 1 else "",
         "latency": shown.latency(row.latency_ms),

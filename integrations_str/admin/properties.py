@@ -21,6 +21,7 @@ from django.db.models import (
 )
 from django.db.models.functions import JSONObject
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -195,7 +196,8 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
         rows, connected = list(objs), Integration.objects.connected().filter(property__in=objs)
         count = Booking.objects.filter(property__in=objs).count()
         figures = {Property._meta.verbose_name_plural: len(rows), Booking._meta.verbose_name_plural: count}
-        return [str(row) for row in rows], figures, set(), [str(one) for one in connected.select_related("property")]
+        ways = [_way_to_disconnect(one, request) for one in connected.select_related("property")]
+        return [str(row) for row in rows], figures, set(), ways
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         try:
@@ -206,6 +208,13 @@ class PropertyAdmin(WithOverview, OwnModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Property) -> None:
         services.delete_property(obj)
+
+
+def _way_to_disconnect(connection: Integration, request: HttpRequest) -> SafeString:
+    """The owner disconnects on the connect page, which nobody else may open."""
+    if connection.property.owner_id == request.user.pk:
+        return shown.link(f"{reverse('str_connect', args=[connection.property_id])}?edit=disconnect", connection)
+    return shown.link(common.connection_href(connection.pk), connection)
 
 
 def connection_of(property: Any) -> Integration | None:

@@ -108,7 +108,7 @@ class Page(ABC):
             "calendar": "/admin/calendar/",
             "has_application": bool(settings.AVITO_OAUTH_CLIENT_ID and settings.AVITO_OAUTH_CLIENT_SECRET),
             "callback": settings.AVITO_OAUTH_REDIRECT_URI,
-            "markup_min": MARKUP_MIN,
+            "lowest_markup": f"\N{MINUS SIGN}{abs(MARKUP_MIN)}",
             "markup_max": MARKUP_MAX,
         }
         return TemplateResponse(self.request, self.template, {**common, **context})
