@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import AdminPasswordChangeForm, AuthenticationForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from api.roles import HOSTS, Permission, permissions_of
@@ -126,9 +126,26 @@ def asks_first(
     return view
 
 
+class SignInForm(AuthenticationForm):
+    """Says which of the two it is: a wrong password, or a right one of somebody who may not come in here."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": _("The username or the password is wrong."),
+        "no_entry": _("You may not enter the back office. Ask an administrator."),
+    }
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        if not (user.is_active and user.is_staff):
+            raise forms.ValidationError(self.error_messages["no_entry"], code="no_entry")
+
+
 admin.site.index_title = _("Home")
+admin.site.empty_value_display = "—"
+admin.site.login_form = SignInForm
 admin.site.unregister(User)
 admin.site.unregister(Group)  # what a role may do is a table in the code: see `api.roles`
+User._meta.verbose_name_plural = _("people")
 
 ROLES = {
     "admin": _("Administrator: everything, people and settings too"),
@@ -195,6 +212,9 @@ class UserAdmin(RoleModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.readonly_fields if _is_superuser(request) else (*self.readonly_fields, "is_superuser")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"is_staff": True, **super().get_changeform_initial_data(request)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")

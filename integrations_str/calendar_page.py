@@ -112,6 +112,8 @@ def words() -> dict[str, Any]:
         "noGuest": _("No name"),
         "cancelSure": _("Cancel this booking? Its nights become free. This cannot be undone."),
         "cancelled": _("The booking is cancelled."),
+        "closesAtAvito": _("The nights close at Avito at once."),
+        "closesHere": _("The nights close in the calendar."),
         "booked": _("The booking is written down."),
         "saved": _("Saved."),
         "savedAndSent": _("Saved. Avito will have it in a few seconds."),

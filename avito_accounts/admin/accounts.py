@@ -131,7 +131,7 @@ class AccountAdmin(trail.HistoryMixin, WithOverview):
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         """A new account has no state to show; who may only look sees no fields of secrets, no login of a proxy."""
-        hidden = set() if obj else {*self.readonly_fields}
+        hidden = set() if obj else {*self.readonly_fields, AccountForm.forget}
         if self.has_change_permission(request, obj):
             hidden.add("proxy_address")
         else:

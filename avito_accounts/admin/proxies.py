@@ -96,7 +96,10 @@ class ProxyAdmin(trail.HistoryMixin, RoleModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Proxy | None = None) -> Any:
         sections = super().get_fieldsets(request, obj)
-        return sections if obj else sections[1:]
+        if obj:
+            return sections
+        address, fields = sections[1][0], ("type", ("host", "port"), "login", "new_password", "note", "is_kept")
+        return [(address, {"fields": fields})]
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"is_kept": True, **super().get_changeform_initial_data(request)}

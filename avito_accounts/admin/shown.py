@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 
-from avito_accounts import tokens
+from avito_accounts import services, tokens
 from avito_accounts.errors import PROXY_REASONS
 from avito_accounts.fields import look
 from avito_accounts.models import MOSCOW, Account, Proxy, mask
@@ -83,6 +83,10 @@ def roubles(value: Decimal | None) -> str:
 
 
 def connection_label(account: Account) -> str:
+    has_keys = any(mask(account, name) for name in services.KEYS)
+    is_new = account.connection_status == Account.ConnectionStatus.NOT_CHECKED
+    if is_new and not has_keys and not hasattr(account, "authorization"):
+        return label("default", _("not connected"))
     return label(CONNECTION_COLOURS[account.connection_status], account.get_connection_status_display())
 
 
@@ -145,7 +149,9 @@ class SecretsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         super().__init__(*args, **kwargs)
         for name in self.secrets:
             field, stored = self.fields[f"new_{name}"], mask(self.instance, name)
-            field.help_text = _("Something is stored. Leave empty to keep it.") if stored else _("Nothing is stored.")
+            if self.instance.pk:
+                kept = _("Something is stored. Leave empty to keep it.")
+                field.help_text = kept if stored else _("Nothing is stored.")
             field.widget.attrs["autocomplete"] = "new-password"
 
     def apply_secrets(self) -> set[str]:

@@ -68,8 +68,7 @@ def nights(count: int) -> str:
 
 def short_date(on: date) -> str:
     """14 авг., 1 мая; with the year where it is another one."""
-    month = date_format(on, "E")
-    month = month if len(month) <= 4 else f"{month[:3]}."
+    month = _("Jan. Feb. Mar. Apr. May June July Aug. Sep. Oct. Nov. Dec.").split()[on.month - 1]
     year = f" {on.year}" if on.year != timezone.localdate().year else ""
     return f"{on.day}\N{NBSP}{month}{year}"
 

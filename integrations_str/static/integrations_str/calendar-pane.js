@@ -261,6 +261,7 @@ export function showNew() {
   show("new", choice.id, words.labels.newBooking, row.property.name);
   const fields = fresh.elements;
   [fields.checkIn.value, fields.checkOut.value] = [firstOf(choice), after(lastOf(choice))];
+  $("new-where").textContent = row.property.avito?.isActive ? words.closesAtAvito : words.closesHere;
   newTyped();
 }
 
