@@ -94,9 +94,7 @@ class WithOverview(RoleModelAdmin):
         return super().changeform_view(request, object_id, form_url, context)
 
 
-def asks_first(
-    action: Callable[..., HttpResponse] | None = None, *, text: Any = "", is_final: bool = False
-) -> Any:
+def asks_first(action: Callable[..., HttpResponse] | None = None, *, text: Any = "", is_final: bool = False) -> Any:
     """For what a button does: a GET shows one more button, and only its POST does the work.
 
     For buttons of a page, whose object is shown, and of a list. `text` says what will happen, or is asked with the

@@ -73,7 +73,9 @@ def state_label(conflict: Conflict) -> str:
 
 
 def _told(booking: Booking) -> SafeString:
-    return shown.noted(common.booking_link(booking), common.several(common.guest(booking), booking.get_source_display()))
+    return shown.noted(
+        common.booking_link(booking), common.several(common.guest(booking), booking.get_source_display())
+    )
 
 
 def page_of(conflict: Conflict) -> dict[str, Any]:

@@ -238,8 +238,8 @@ def markup_of(integration: Integration) -> str:
     markup = integration.markup_percent.normalize()
     if not markup:
         return _("no markup")
-    told = f"{'+' if markup > 0 else '\N{MINUS SIGN}'}{number_format(abs(markup))}"
-    return f"{told}\N{NBSP}%"
+    sign = "+" if markup > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{number_format(abs(markup))}\N{NBSP}%"
 
 
 def pending_days(integration: Integration, state: State | None) -> int:
