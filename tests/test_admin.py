@@ -17,7 +17,7 @@ from avito_accounts.models import Account, Authorization, DailyStats
 from chats.models import Chat, Message, WebhookEvent
 from integrations_str.models import Integration, Property
 from tests.conftest import Api
-from tests.factories import authorize, make_account, make_chat, make_message, make_user
+from tests.factories import PASSWORD, authorize, make_account, make_chat, make_message, make_user
 from tests.sandbox.driver import Sandbox
 
 ACCOUNTS = "/admin/avito_accounts/account/"
@@ -482,10 +482,11 @@ def test_an_account_that_sells_a_property_is_not_deleted_and_says_what_to_do(roo
     owner = make_user("host")
     house = Property.objects.create(owner=owner, name="Дом у озера", base_price=2000)
     account = make_account()
-    Integration.objects.create(property=house, account=account, item_id=7, horizon_from=house.today())
+    connection = Integration.objects.create(property=house, account=account, item_id=7, horizon_from=house.today())
     page = root.get(f"{ACCOUNTS}{account.pk}/delete/").content.decode()
     assert "Disconnect them first" in page
     assert "Дом у озера" in page
+    assert f'href="/admin/integrations_str/integration/{connection.pk}/change/"' in page
     assert root.post(f"{ACCOUNTS}{account.pk}/delete/", {"post": "yes"}).status_code in (200, 403)
     assert Account.objects.filter(pk=account.pk).exists()
 
@@ -502,6 +503,18 @@ def test_what_a_role_does_not_open_is_said_in_words(operator: Client) -> None:
     answer = operator.get(EVENTS)
     assert answer.status_code == 403
     assert "This page is not for you" in answer.content.decode()
+
+
+def test_a_wrong_password_and_a_closed_door_are_told_apart() -> None:
+    make_user("person", is_staff=False)
+    client = Client(headers={"accept-language": "en"})
+    told = [
+        client.post("/admin/login/", {"username": "person", "password": password}).content.decode()
+        for password in ("wrong", PASSWORD)
+    ]
+    assert ["The username or the password is wrong." in page for page in told] == [True, False]
+    assert ["You may not enter the back office." in page for page in told] == [False, True]
+    assert "Please correct the error" not in told[0]
 
 
 def test_too_many_wrong_passwords_are_said_in_words() -> None:

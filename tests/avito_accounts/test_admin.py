@@ -99,6 +99,7 @@ def test_accounts_with_problems_stand_first(boss: Client) -> None:
     make_account(name="B error", connection_status="error", connection_error_code="avito_timeout")
     make_account(name="F reconnect", connection_status="needs_reconnect", connection_error_code="token_expired")
     page = text_of(boss.get(ACCOUNTS))
+    assert page.count("not connected") == 1
     expected = ["F reconnect", "B error", "C proxy", "D not checked", "A connected", "E connected"]
     assert names_in(page, *sorted(expected)) == expected
     assert "Token expired. Please reconnect." in page
@@ -319,6 +320,7 @@ def test_the_page_says_how_the_webhook_stands_and_subscribes_it(
     assert "not subscribed tried again by itself" in card()
     assert "Анна: Avito delivers messages here." in press("subscribe")
     assert "subscribed subscribed just now · checked just now" in card()
+    assert "they come by the catch-up of chats" in text_of(boss.get(f"{ACCOUNTS}{anna.pk}/unsubscribe/"))
     assert "Анна: Avito no longer delivers messages here." in press("unsubscribe")
     assert "taken off subscribe" in card()
     press("subscribe")

@@ -286,7 +286,10 @@ def test_a_changed_price_reaches_the_queue_and_an_unchanged_form_does_not(mira: 
 
 def test_a_connected_property_is_not_deleted_and_another_one_goes_with_its_bookings(mira: Client, mine: Estate) -> None:
     page = f"{PROPERTIES}{mine.property.pk}/delete/"
-    assert "Disconnect it first" in text_of(mira.get(page))
+    shown = text_of(mira.get(page))
+    assert "Disconnect it first" in shown
+    assert f'href="/admin/properties/{mine.property.pk}/connect/?edit=disconnect"' in shown
+    assert f'href="{PROPERTIES}{mine.property.pk}/change/"' in shown
     mira.post(page, {"post": "yes"})
     assert Property.objects.filter(pk=mine.property.pk).exists()
     Integration.objects.update(disconnected_at=timezone.now(), account=None)
@@ -334,7 +337,9 @@ def test_a_booking_by_hand_is_made_changed_and_cancelled(mira: Client, mine: Est
     shown = text_of(mira.get(page))
     assert "Анна" in shown
     assert "→" in shown[shown.index('id="revisions"') :]
-    assert text_of(mira.get(f"{BOOKINGS}{booking.pk}/cancel/")).count('method="post"')
+    asked = text_of(mira.get(f"{BOOKINGS}{booking.pk}/cancel/"))
+    assert asked.count('method="post"')
+    assert "at Avito too. This cannot be undone." in asked
     assert Booking.objects.get(pk=booking.pk).status == "confirmed", "looking at a button changes nothing"
     assert "nights are free again" in text_of(mira.post(f"{BOOKINGS}{booking.pk}/cancel/", follow=True))
     assert not booking.held_nights.exists()
@@ -389,20 +394,17 @@ def test_of_avitos_booking_only_the_guest_is_written_here(mira: Client, mine: Es
     assert Booking.objects.get(pk=booking.pk).status == "confirmed"
 
 
-def test_guests_stand_on_the_page_of_their_booking_alone(mira: Client, mine: Estate, settings: Any) -> None:
+def test_guests_are_named_where_bookings_are_and_can_be_called_on_the_page_of_theirs(
+    mira: Client, mine: Estate, settings: Any
+) -> None:
     assert "Guest of mira" in text_of(mira.get(f"{BOOKINGS}{mine.by_hand.pk}/change/"))
-    for path in (
-        PROPERTIES,
-        BOOKINGS,
-        CONFLICTS,
-        CONNECTIONS,
-        f"{CONNECTIONS}{mine.connection.pk}/change/",
-        f"{CONFLICTS}{mine.conflict.pk}/change/",
-    ):
+    naming = (BOOKINGS, CONFLICTS, f"{CONFLICTS}{mine.conflict.pk}/change/")
+    for path in (*naming, PROPERTIES, CONNECTIONS, f"{CONNECTIONS}{mine.connection.pk}/change/"):
         shown = text_of(mira.get(path))
-        assert "Guest of mira" not in shown
+        assert ("Guest of mira" in shown) == (path in naming)
         assert "9161234567" not in shown
     settings.FIELD_ENCRYPTION_KEYS = ["another"]
+    assert [mira.get(path).status_code for path in naming] == [200] * 3
     page = f"{BOOKINGS}{mine.by_hand.pk}/change/"
     assert "no key in FIELD_ENCRYPTION_KEYS opens" in text_of(mira.get(page))
     assert post_booking(mira, page, 10, 11).status_code == 302

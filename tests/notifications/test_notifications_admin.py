@@ -70,6 +70,15 @@ def test_news_stands_there_newest_first_in_words_with_a_way_to_its_place(operato
     assert "<b>" not in page
 
 
+def test_nobody_is_led_to_a_page_that_is_closed_to_them(operator: Client) -> None:
+    path = "/admin/avito_accounts/proxy/5/change/"
+    tell("Прокси", path=path)
+    for page in (NEWS, "/admin/"):
+        seen = [text_of(client.get(page)) for client in (operator, signed_in(f"boss{len(page)}", "admin"))]
+        assert [path in text for text in seen] == [False, True]
+        assert all("Прокси: the tokens were not renewed" in text for text in seen)
+
+
 def test_the_page_speaks_the_readers_language() -> None:
     tell()
     page = text_of(signed_in("clerk", "operator", language="ru").get(NEWS))
