@@ -1,6 +1,7 @@
 """The back office's common ground: who may see what there, and the people themselves."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Any, ClassVar
 
@@ -8,11 +9,15 @@ from axes.models import AccessAttempt
 from django import forms
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin import helpers
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db import DataError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
@@ -30,7 +35,23 @@ class PlainModelAdmin(ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         title = capfirst(self.opts.verbose_name_plural)  # rather than "Select ... to change"
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+        try:
+            return super().changelist_view(request, {"title": title, **(extra_context or {})})
+        except DataError:  # a filter of a made-up address: as Django answers to others of that kind
+            return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Without what an address has made up."""
+        given = super().get_changeform_initial_data(request)
+        return {name: value for name, value in given.items() if _is_possible(self.opts, name, value)}
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        for key in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+            try:
+                self.opts.pk.to_python(key)
+            except ValidationError:
+                raise Http404 from None
+        return super().response_action(request, queryset)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What goes is named, what goes with it is counted if it has pages: an account has its days by the hundred."""
@@ -39,6 +60,16 @@ class PlainModelAdmin(ModelAdmin):
         counted = {one: counts[one] for one in counts if one in known}
         # What is protected is the reason for everybody, whatever they may do.
         return [str(one) for one in objs], counted, set() if protected else lacking, protected
+
+
+def _is_possible(opts: Any, name: str, value: Any) -> bool:
+    with suppress(FieldDoesNotExist):  # the form's own
+        field = opts.get_field(name)
+        try:
+            (field.target_field if field.many_to_one else field).to_python(value)
+        except ValidationError:
+            return False
+    return "\0" not in str(value)
 
 
 class RoleModelAdmin(PlainModelAdmin):
@@ -188,6 +219,9 @@ class UserAdmin(RoleModelAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         is_above = isinstance(obj, User) and obj.is_superuser and not _is_superuser(request)
         return not is_above and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj != request.user and super().has_delete_permission(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return self.readonly_fields if _is_superuser(request) else (*self.readonly_fields, "is_superuser")

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Group, User
+from django.db.models import prefetch_related_objects
 
 Permission = Literal["accounts.read", "accounts.manage", "messenger.use", "chats.use"]
 Role = Literal["admin", "director", "operator"]
@@ -23,7 +24,7 @@ def role_of(user: AbstractBaseUser | AnonymousUser) -> Role | None:
         return None
     if user.is_superuser:
         return "admin"
-    held = {group.name for group in user.groups.all()}
+    held = _groups_of(user)
     return next((role for role in PERMISSIONS if role in held), None)
 
 
@@ -33,7 +34,13 @@ def permissions_of(user: AbstractBaseUser | AnonymousUser) -> tuple[Permission, 
 
 
 def is_host(user: AbstractBaseUser | AnonymousUser) -> bool:
-    return isinstance(user, User) and user.is_active and any(group.name == HOSTS for group in user.groups.all())
+    return isinstance(user, User) and user.is_active and HOSTS in _groups_of(user)
+
+
+def _groups_of(user: User) -> set[str]:
+    """One query for each user that is loaded, however often a page asks."""
+    prefetch_related_objects([user], "groups")
+    return {group.name for group in user.groups.all()}
 
 
 def role_named(claim: object) -> Role | None:

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import SimpleLazyObject
@@ -117,7 +117,10 @@ class ChatAdmin(RoleModelAdmin):
 
     @action(description=_("Open in the inbox"), url_path="inbox", permissions=["view"], icon="forum")
     def open_inbox(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        return HttpResponseRedirect(f"{reverse('chats_inbox')}?chat={int(object_id)}")
+        chat = self.get_object(request, str(object_id))
+        if chat is None:
+            raise Http404
+        return HttpResponseRedirect(f"{reverse('chats_inbox')}?chat={chat.pk}")
 
     def get_urls(self) -> list[URLPattern]:
         send = self.admin_site.admin_view(require_POST(self.reply_view))
@@ -130,7 +133,7 @@ class ChatAdmin(RoleModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        chat = Chat.objects.filter(pk=object_id).first() if object_id and object_id.isdecimal() else None
+        chat = self.get_object(request, object_id) if object_id else None
         context = {**(extra_context or {}), "chat": chat, "reply_form": ReplyForm()}
         if chat is not None:
             newest = chat.messages.select_related("written_by").order_by("-created_at", "-id")[:SHOWN_MESSAGES]
@@ -308,7 +311,7 @@ class WebhookEventAdmin(RoleModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        event = WebhookEvent.objects.filter(pk=object_id).first() if object_id and object_id.isdecimal() else None
+        event = self.get_object(request, object_id) if object_id else None
         advice = {"advice": EVENT_ADVICE[event.status], "event": event} if event else {}
         return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **advice})
 

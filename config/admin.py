@@ -69,7 +69,7 @@ class PeriodicTaskAdmin(RoleModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
         rows = Routine.objects.filter(name=OuterRef("task"))
-        fields = ("started_at", "failed_at", "error")
+        fields = ("started_at", "ended_at", "failed_at", "error")
         ran = {f"ran_{one}": Subquery(rows.values(one)[:1]) for one in fields}
         return super().get_queryset(request).annotate(**ran)  # type: ignore[no-any-return]
 
@@ -103,8 +103,8 @@ class PeriodicTaskAdmin(RoleModelAdmin):
     @admin.display(description=gettext_lazy("last done by a worker"), ordering="ran_started_at")
     def ran(self, task: Any) -> str:
         text = shown.ago(task.ran_started_at)
-        is_failing = task.ran_failed_at and task.ran_failed_at >= task.ran_started_at
-        return shown.noted(text, shown.label("danger", _("failed"))) if is_failing else text
+        row = Routine(failed_at=task.ran_failed_at, ended_at=task.ran_ended_at)
+        return shown.noted(text, shown.label("danger", _("failed"))) if row.is_failing else text
 
     @admin.display(description=gettext_lazy("last failure"))
     def failure(self, task: Any) -> str:

@@ -1,5 +1,6 @@
 """One shape of errors for the whole API, and what each failure of Avito's becomes there."""
 
+import ipaddress
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from avito_accounts import errors as accounts
 
 log = structlog.get_logger(__name__)
 
+NAME_LENGTH = 255
 SOMETHING_BROKE = _("Something broke on our side. The log has the request's id.")
 
 
@@ -75,6 +77,20 @@ def _account_error(error: Exception) -> ApiError:
     code = accounts.code_of(error)
     wait = (error.retry_after_seconds or 30) if isinstance(error, avito.RateLimited) else None
     return ApiError(ACCOUNT_ERRORS[code], code, accounts.words(code, accounts.text_of(error)), wait)
+
+
+def name_tried(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str | None:
+    """Whose password is tried, as far as Axes has room for it: nobody's name is longer."""
+    name = (credentials or getattr(request, "data", request.POST)).get("username")
+    return None if name is None else str(name)[:NAME_LENGTH]
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Whence, as the server in front says it; what is no address is none."""
+    try:
+        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")))
+    except ValueError:
+        return None
 
 
 def locked_out(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:

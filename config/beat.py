@@ -8,6 +8,7 @@ from django.db import connection
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from config.celery import beat_heart, end_heart
+from config.routines import told
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,6 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat 
                 self.is_known = True
             return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
         except Exception as error:
-            log.warning("beat_tick_failed", error=repr(error))
+            log.warning("beat_tick_failed", error=told(error))
             connection.close()
             return TICK_SECONDS

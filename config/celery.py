@@ -149,11 +149,13 @@ class DatabaseSweep(bootsteps.StartStopStep):
         self._repeat(work.__name__, sweep, seconds)
 
     def _repeat(self, name: str, sweep: Callable[[], None], seconds: float) -> None:
+        from config.routines import told
+
         while not self._stopped.is_set():
             try:
                 sweep()
             except Exception as error:  # the database may be away: say so and look again
-                log.warning("sweep_failed", sweep=name, error=repr(error))
+                log.warning("sweep_failed", sweep=name, error=told(error))
             with suppress(Exception):  # a thread that ends here would sweep no more
                 connection.close()
             self._stopped.wait(seconds)

@@ -67,6 +67,7 @@ def fill(user: User, *, say: Callable[[str], object]) -> None:
     """Fill an empty installation; all properties are the user's. `say` hears each step. Raises NotEmpty."""
     if Account.objects.exists() or Property.objects.exists():
         raise NotEmpty
+    _avito("POST", "/reset")  # an empty installation knows nothing of what was played there before
     say("Buyers write to the sellers")
     _buyers_write()
     say("The accounts give their consent")

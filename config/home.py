@@ -6,20 +6,23 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min, QuerySet, Sum
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
-from api.roles import permissions_of
+from api.roles import is_host, permissions_of
 from avito_accounts.admin import overview, shown
 from avito_accounts.admin.accounts import HAS_PROBLEM, PROBLEMS_FIRST
 from avito_accounts.admin.overview import OPTIONS, Card, Problem, plot, summary
 from avito_accounts.models import Account, DailyStats, moscow_today
-from chats.models import Chat, WebhookEvent
+from chats.models import Chat, Message, WebhookEvent
 from config.models import Process
+from config.system import queues
 from config.system.page import NOT_ALIVE
+from integrations_str.admin import may_enter
 from integrations_str.health import health_of
 from integrations_str.models import Booking, Conflict, Integration, Property
 from notifications.models import Notification
@@ -27,34 +30,38 @@ from notifications.models import Notification
 DAYS = 30
 LOW_BALANCE_RUB = 500
 """Below this an account is named: promotion at Avito stops without money, and nobody notices."""
+NEW = timedelta(days=7)
+"""So long an installation is new: it is led through everything, and later only through what it cannot do without."""
 SHOWN = 6
 """Of what could be a long list, the first so many stand here."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a new installation needs once."""
+    """Something that a new installation needs once. `is_needed`: until it is done, the steps are shown."""
 
     text: str
     href: str
     is_done: bool = False
+    is_needed: bool = True
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What Unfold's index page shows; each part for those who may see it."""
     user, rights = request.user, permissions_of(request.user)
     assert isinstance(user, User)  # noqa: S101  the admin lets nobody else in
-    home: dict[str, Any] = {"problems": [], "cards": [], "plots": [], "steps": []}
+    home: dict[str, Any] = {"problems": [], "cards": [], "plots": [], "steps": [], "is_new": False}
     if "accounts.read" in rights:
         _accounts(home, may_manage="accounts.manage" in rights)
     if "chats.use" in rights:
         _chats(home)
-    _rent(home, user)
+    _rent(home, user, may_enter=may_enter(request))
     if "accounts.manage" in rights:
         _processes(home)
     news = Notification.objects.visible_to(user).saying_if_read_by(user).saying_if_open()
     home["news"] = list(news.order_by("-created_at", "-id")[:SHOWN])
-    home["steps"] = home["steps"] if any(not step.is_done for step in home["steps"]) else []
+    if all(step.is_done for step in home["steps"] if step.is_needed):
+        home["steps"] = []
     return {**context, "home": home, "chart_options": json.dumps(OPTIONS)}
 
 
@@ -62,15 +69,12 @@ def _accounts(home: dict[str, Any], *, may_manage: bool) -> None:
     figures = summary(HAS_PROBLEM)
     accounts = reverse("admin:avito_accounts_account_changelist")
     if may_manage:
+        is_new = home["is_new"] = figures["first"] is None or figures["first"] > timezone.now() - NEW
+        is_answered = Message.objects.exclude(written_by=None).exists()
         home["steps"] += [
-            Step(
-                _("Add an account and connect it to Avito"), reverse("admin:avito_accounts_account_add"), figures["any"]
-            ),
-            Step(
-                _("Give consent at Avito: the account’s page has the button “Connect Avito”"),
-                accounts,
-                figures["connected"] != "0",
-            ),
+            Step(_("Add an account"), reverse("admin:avito_accounts_account_add"), figures["any"]),
+            Step(_("Connect it to Avito: a button on the account’s page"), accounts, figures["is_connected"]),
+            Step(_("Answer the first message of a buyer"), reverse("chats_inbox"), is_answered, is_new),
         ]
     if not figures["any"]:
         return
@@ -134,10 +138,12 @@ def _chats(home: dict[str, Any]) -> None:
     home["cards"].append(Card(_("Unread chats"), shown.link(inbox, shown.number(unread["count"])), note))
 
 
-def _rent(home: dict[str, Any], user: User) -> None:
+def _rent(home: dict[str, Any], user: User, *, may_enter: bool) -> None:
     """A host's own properties; a superuser's are all."""
     mine = Property.objects.all() if user.is_superuser else Property.objects.owned_by(user)
     count = mine.count()
+    if may_enter:
+        home["steps"] += _rent_steps(mine, bool(count), is_needed=is_host(user) or bool(count) or home["is_new"])
     if not count:
         return
     connections = Integration.objects.connected().filter(property__in=mine)
@@ -159,7 +165,15 @@ def _rent(home: dict[str, Any], user: User) -> None:
     )
     arrivals = Booking.objects.filter(property__in=mine, holds=True, check_in__gte=moscow_today())
     home["arrivals"] = list(arrivals.select_related("property").order_by("check_in", "pk")[:SHOWN])
-    home["steps"].append(Step(_("Connect a property to its item at Avito"), properties, bool(connected)))
+
+
+def _rent_steps(mine: QuerySet[Property], has_any: bool, *, is_needed: bool) -> list[Step]:
+    add, all_of_them = (reverse(f"admin:integrations_str_property_{name}") for name in ("add", "changelist"))
+    is_connected = has_any and Integration.objects.filter(property__in=mine).exists()
+    return [
+        Step(_("Add a property, if you rent out by the day"), add, has_any, is_needed),
+        Step(_("Connect it to its item at Avito: its page leads there"), all_of_them, is_connected, is_needed),
+    ]
 
 
 def _processes(home: dict[str, Any]) -> None:
@@ -168,7 +182,7 @@ def _processes(home: dict[str, Any]) -> None:
     for kind, advice in NOT_ALIVE.items():
         if kind not in alive:
             home["problems"].append(Problem(str(advice), page, _("System state")))
-    dead = WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD).count()
+    dead = queues.of_status(WebhookEvent.Status.DEAD)[: queues.MANY].count()
     if dead:
         href = reverse("admin:chats_webhookevent_changelist") + "?status__exact=dead"
         text = _("Deliveries from Avito that could not be used: %(count)s.") % {"count": dead}

@@ -305,6 +305,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_CALLABLE = "config.api.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
+AXES_USERNAME_CALLABLE = "config.api.name_tried"
+AXES_CLIENT_IP_CALLABLE = "config.api.address_of"
 AXES_ENABLE_ADMIN = False  # the page is ours: see `api.admin`
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",

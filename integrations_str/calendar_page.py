@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from api.roles import is_host, role_of
 from avito.rent import MIN_STAY_MAX
-from integrations_str.admin import may_enter
+from integrations_str.admin import may_enter, sees_all
 from integrations_str.models import PRICE_MAX, Property
 
 
@@ -30,6 +30,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
         "price_max": PRICE_MAX,
         "min_stay_max": MIN_STAY_MAX,
         "may_enter": may_enter(request),  # the pages of single properties, bookings and connections
+        "has_others": sees_all(request) and Property.objects.exclude(owner=request.user.pk).exists(),
         "facts": {"words": words()},
     }
     return TemplateResponse(request, "integrations_str/calendar.html", context)

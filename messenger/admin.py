@@ -169,7 +169,8 @@ class PresenceAdmin(RoleModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         """The switch that would change nothing is not there."""
-        is_on = str(object_id).isdecimal() and Presence.objects.filter(IS_ENABLED, pk=object_id).exists()
+        account = self.get_object(request, str(object_id))
+        is_on = account is not None and Presence.objects.filter(IS_ENABLED, pk=account.pk).exists()
         useless = "enable" if is_on else "disable"
         return [one for one in super().get_actions_detail(request, object_id) if one.path != useless]
 

@@ -1,7 +1,9 @@
 """The whole as one ASGI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,13 +12,14 @@ from starlette.types import ASGIApp
 from sandbox import control, guest, items, messenger, oauth, pages, presence, rent, rent_control
 from sandbox.deliveries import Deliveries
 from sandbox.faults import Faults, Front
+from sandbox.kept import Kept
 from sandbox.settings import Settings
 from sandbox.state import World
 from sandbox.wire import Refusal, refuse
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
-    """A sandbox with a state of its own; without `settings` they come from the environment.
+def create_app(settings: Settings | None = None, state: Path | None = None) -> ASGIApp:
+    """A sandbox with a state of its own, kept in the file `state`; without `settings` they come from the environment.
 
     To be served by uvicorn: faults that end connections reach into its transport.
     """
@@ -25,8 +28,15 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        kept = Kept(world, state) if state else None
+        if kept:
+            kept.load()
+        keeping = asyncio.create_task(kept.keep()) if kept else None
         yield
         deliveries.close()
+        if kept and keeping:
+            keeping.cancel()
+            kept.save()
 
     app = Starlette(
         routes=[

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
@@ -11,9 +12,11 @@ from sandbox.app import create_app
 from sandbox.settings import Settings
 
 
-def server(settings: Settings | None = None, *, host: str, port: int, log_level: str = "warning") -> uvicorn.Server:
+def server(
+    settings: Settings | None = None, *, host: str, port: int, log_level: str = "warning", state: Path | None = None
+) -> uvicorn.Server:
     """Connections left open, as by a fault that keeps silent, hold the end up for one second at most."""
-    app = create_app(settings)
+    app = create_app(settings, state)
     config = uvicorn.Config(app, host=host, port=port, log_level=log_level, timeout_graceful_shutdown=1, lifespan="on")
     return uvicorn.Server(config)
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import itertools
 import secrets
 import time
 import uuid
@@ -179,11 +178,12 @@ class World:
         self.bookings: dict[int, Booking] = {}
         # Calls for short-term rent: the entry of the journal, and the body.
         self.rent_calls: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=RENT_CALLS_LENGTH)
-        self._numbers = itertools.count(1)
+        self._number = 0
         seed(self)
 
     def next_number(self) -> int:
-        return next(self._numbers)
+        self._number += 1
+        return self._number
 
     # People and listings
 

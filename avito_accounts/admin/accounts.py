@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Q, QuerySet, Value, When
@@ -17,7 +19,7 @@ from unfold.decorators import action
 
 import avito
 from api.admin import WithOverview, asks_first
-from avito_accounts import audit, checks, jobs, services, statistics, tokens, webhooks
+from avito_accounts import audit, checks, jobs, oauth, services, statistics, tokens, webhooks
 from avito_accounts.admin import overview, shown, trail
 from avito_accounts.api import error_of
 from avito_accounts.errors import AccountUnusable, code_of, text_of, words
@@ -230,7 +232,8 @@ class AccountAdmin(trail.HistoryMixin, WithOverview):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
         buttons: list[UnfoldAction] = super().get_actions_detail(request, object_id)
-        if str(object_id).isdecimal() and Authorization.objects.filter(account_id=object_id).exists():
+        account = self.get_object(request, str(object_id))
+        if account is not None and Authorization.objects.filter(account=account).exists():
             for button in buttons:
                 if button.path == "connect":
                     button.description = str(_("Connect again"))
@@ -238,8 +241,13 @@ class AccountAdmin(trail.HistoryMixin, WithOverview):
 
     @action(description=_("Connect Avito"), url_path="connect", permissions=["change"], icon="link")
     def connect(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Opens Avito's consent page."""
-        return HttpResponseRedirect(reverse("avito-authorize", args=[self._account(request, object_id).pk]))
+        """Opens Avito's consent page. Its way back ends at PUBLIC_URL, so the walk begins there, whatever was typed."""
+        account = self._account(request, object_id)
+        address = reverse("avito-authorize", args=[account.pk])
+        if request.get_host() != urlsplit(settings.PUBLIC_URL).netloc:
+            ticket = oauth.make_ticket(account, user=request.user)  # type: ignore[arg-type]  # somebody is signed in
+            address = f"{settings.PUBLIC_URL}{address}?{urlencode({'ticket': ticket})}"
+        return HttpResponseRedirect(address)
 
     @action(
         description=_("Check now"),

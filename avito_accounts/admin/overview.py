@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Min, Q, Sum
 from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -102,13 +102,22 @@ def summary(has_problem: Q) -> dict[str, Any]:
         total=Count("pk"),
         problems=Count("pk", filter=has_problem),
         connected=Count("pk", filter=Q(connection_status="connected")),
+        consented=Count("authorization"),
+        first=Min("created_at"),
         online=Count("pk", filter=IS_ONLINE),
         balance=Sum("balance_real"),
         views=Sum("views_today", filter=Q(stats_on=moscow_today())),
         contacts=Sum("contacts_today", filter=Q(stats_on=moscow_today())),
     )
     counts = {name: shown.number(found[name]) for name in ("total", "connected", "online", "views", "contacts")}
-    return {**found, **counts, "any": found["total"], "balance": shown.roubles(found["balance"])}
+    is_connected = bool(found["connected"] or found["consented"])
+    return {
+        **found,
+        **counts,
+        "any": found["total"],
+        "is_connected": is_connected,
+        "balance": shown.roubles(found["balance"]),
+    }
 
 
 def problems(account: Account, *, may_change: bool) -> list[Problem]:

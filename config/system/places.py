@@ -52,7 +52,7 @@ def _reachable() -> list[Place]:
         except (redis.RedisError, OSError, ValueError, TooLate):
             answer.cancel()
             well[name] = False
-    place = "{}:{}".format(*_address_of_avito())
+    place = urlsplit(settings.AVITO_API_BASE_URL).netloc
     return [
         Place(
             "Redis",

@@ -77,7 +77,7 @@ def all_of_them() -> list[Queue]:
     return [_sync(), _webhooks(found), _replies(found), _jobs(found), _presence(), _proxies()]
 
 
-def _of_status(status: str) -> QuerySet[WebhookEvent]:
+def of_status(status: str) -> QuerySet[WebhookEvent]:
     # A range rather than an equality, and the index's whole order: PostgreSQL would otherwise walk the primary key when
     # it takes the status for a frequent one, past millions of rows that are long processed.
     return WebhookEvent.objects.filter(status__gte=status, status__lte=status).order_by("-status", "id")
@@ -87,10 +87,10 @@ def _at_once() -> dict[str, Any]:
     """Everything about the tables that grow long, each part in the order of its own index, to MANY; in one query."""
     status, delivery = WebhookEvent.Status, Message.DeliveryStatus
     counted: dict[str, QuerySet[Any]] = {
-        "received": _of_status(status.RECEIVED),
+        "received": of_status(status.RECEIVED),
         "tried": WebhookEvent.objects.filter(status=status.RECEIVED, attempts__gt=0).order_by("retry_at", "id"),
-        "dead": _of_status(status.DEAD),
-        "unmatched": _of_status(status.UNMATCHED),
+        "dead": of_status(status.DEAD),
+        "unmatched": of_status(status.UNMATCHED),
         **{
             one.value: Message.objects.filter(delivery_status=one).order_by("chat_id", "id")
             for one in (delivery.QUEUED, delivery.SENDING, delivery.UNKNOWN)
@@ -102,7 +102,7 @@ def _at_once() -> dict[str, Any]:
         "jobs_lost": Job.objects.filter(finished_at=None, deaths__gt=0).order_by("due_at"),
     }
     oldest: dict[str, QuerySet[Any]] = {
-        "oldest_received": _of_status(status.RECEIVED).values("received_at")[:1],
+        "oldest_received": of_status(status.RECEIVED).values("received_at")[:1],
         "oldest_queued": counted["queued"].order_by("created_at").values("created_at")[:1],
         "oldest_job": counted["jobs_due"].values("due_at")[:1],
     }

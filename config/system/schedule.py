@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django_celery_beat.models import PeriodicTask
@@ -97,13 +98,13 @@ class Told:
 def scheduled(ran: dict[str, Routine], alive: dict[str, list[Any]]) -> list[Told]:
     known = {task.name: task for task in PeriodicTask.objects.filter(name__in=settings.CELERY_BEAT_SCHEDULE)}
     began = min((beat.started_at for beat in alive["beat"]), default=None)
-    now, told = timezone.now(), []
+    told = []
     for key, entry in settings.CELERY_BEAT_SCHEDULE.items():
         row, task = ran.get(entry["task"]), known.get(key)
         is_on = task is None or task.enabled
         due_at = _due_at(entry["schedule"], _base(row, task) or began)
         is_under_way = _is_under_way(row, alive)
-        is_late = is_on and not is_under_way and due_at is not None and due_at + GRACE < now
+        is_late = is_on and not is_under_way and _is_late(due_at, began)
         href = reverse("admin:django_celery_beat_periodictask_change", args=[task.pk]) if task else ""
         rhythm = rhythm_of(entry["schedule"])
         told.append(Told(entry["task"], rhythm, row, is_on, is_late, is_under_way, key, href, due_at))
@@ -130,15 +131,20 @@ def _due_at(schedule: Any, base: datetime | None) -> datetime | None:
 
 def sweeps(ran: dict[str, Routine], alive: dict[str, list[Any]]) -> list[Told]:
     began = min((worker.started_at for worker in alive["worker"]), default=None)
-    now, told = timezone.now(), []
+    told = []
     for name in dict.fromkeys(settings.DATABASE_SWEEPS):
         row = ran.get(name)
         seconds = settings.DATABASE_SWEEP_RHYTHMS.get(name, settings.DATABASE_SWEEP_SECONDS)
         base = row.started_at if row else began
         is_under_way = _is_under_way(row, alive)
-        is_late = not is_under_way and base is not None and base + timedelta(seconds=seconds) + GRACE < now
+        is_late = not is_under_way and base is not None and _is_late(base + timedelta(seconds=seconds), began)
         told.append(Told(name, every(seconds), row, True, is_late, is_under_way))
     return told
+
+
+def _is_late(due_at: datetime | None, began: datetime | None) -> bool:
+    """What came due while nobody was there to do it is late from when somebody is."""
+    return due_at is not None and max(due_at, began or due_at) + GRACE < timezone.now()
 
 
 def _is_under_way(row: Routine | None, alive: dict[str, list[Any]]) -> bool:
@@ -176,7 +182,7 @@ def rhythm_of(schedule: Any) -> str:
     if len(schedule.hour) == len(schedule.minute) == 1:
         [hour], [minute] = schedule.hour, schedule.minute
         at = timezone.localtime(datetime.now(UTC).replace(hour=hour, minute=minute))
-        return _("daily at %(time)s") % {"time": at.strftime("%H:%M")}
+        return _("daily at %(time)s") % {"time": date_format(at, "TIME_FORMAT")}
     return every(60) if len(schedule.hour) == 24 and len(schedule.minute) == 60 else str(schedule)
 
 

@@ -203,8 +203,18 @@ def test_late_ones_are_named_but_not_those_that_are_off_or_under_way(boss: Clien
     assert "disabled" in part_of(page, "avito_accounts.tasks.queue_checks")
     assert f"{PERIODIC}{task.pk}/change/" in page
     assert "under way" in part_of(page, "avito_accounts.tasks.work_jobs")
-    Process.objects.filter(kind="worker").update(started_at=timezone.now())  # another one: the old one died over it
+    anew = timezone.now() - timedelta(minutes=3)  # another one: the old one died over it
+    Process.objects.filter(kind="worker").update(started_at=anew)
     assert "late" in part_of(open_page(boss), "avito_accounts.tasks.work_jobs")
+
+
+def test_what_came_due_while_all_was_switched_off_is_not_late_the_moment_it_starts(
+    boss: Client, settings: LazySettings
+) -> None:
+    all_is_well(settings)
+    Routine.objects.update(started_at=timezone.now() - timedelta(hours=9))
+    Process.objects.update(started_at=timezone.now())
+    assert not [one for one in problems_of(open_page(boss)) if one.startswith("Late:")]
 
 
 def test_what_was_never_run_says_so_and_when_it_is_due(boss: Client) -> None:

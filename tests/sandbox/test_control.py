@@ -1,14 +1,19 @@
+import datetime as dt
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import requests
 
 from sandbox.server import running
 from sandbox.settings import Settings
+from tests.config.test_run import free_ports
 from tests.sandbox.conftest import Client
 from tests.sandbox.driver import ANNA, Sandbox, wait_for
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_reset_brings_the_seeds_back(sandbox: Sandbox, anna: Client, chat_id: str) -> None:
@@ -76,3 +81,44 @@ def test_process_starts_and_ends_on_sigterm() -> None:
         process.send_signal(signal.SIGTERM)
         assert wait_for(lambda: process.poll() is not None)
         assert process.returncode in {0, -signal.SIGTERM}
+
+
+def test_a_sandbox_with_a_file_remembers_after_a_restart(tmp_path: Path) -> None:
+    def started() -> tuple[subprocess.Popen[bytes], Sandbox]:
+        port = free_ports()[0]
+        command = [sys.executable, "-m", "sandbox", "--port", str(port), "--state", str(tmp_path / "state")]
+        process, sandbox = subprocess.Popen(command, cwd=ROOT), Sandbox(f"http://127.0.0.1:{port}")
+        wait_for(lambda: _is_there(sandbox), 20)
+        return process, sandbox
+
+    process, sandbox = started()
+    pair = sandbox.tokens()
+    seller = sandbox.control("POST", "/sellers", name="Гостиница")["id"]
+    item = sandbox.make_rent_item(seller)
+    sandbox.book(item, sandbox.today(item), sandbox.today(item) + dt.timedelta(days=2))
+    process.terminate()
+    process.wait(10)
+
+    process, sandbox = started()
+    try:
+        assert "Гостиница" in [one["name"] for one in sandbox.control("GET", "/sellers")]
+        assert next(iter(sandbox.calendar(item, 1).values())).open == 0
+        answer = sandbox.call(
+            "GET", "/core/v1/accounts/self", headers={"Authorization": f"Bearer {pair['access_token']}"}
+        )
+        assert answer.status_code == 200
+    finally:
+        process.terminate()
+        process.wait(10)
+    (tmp_path / "state").write_bytes(b"of another version")
+    process, sandbox = started()
+    assert "Гостиница" not in [one["name"] for one in sandbox.control("GET", "/sellers")]
+    process.terminate()
+    process.wait(10)
+
+
+def _is_there(sandbox: Sandbox) -> bool:
+    try:
+        return sandbox.call("GET", "/_sandbox/health").ok
+    except requests.ConnectionError:
+        return False

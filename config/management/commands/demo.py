@@ -12,6 +12,8 @@ from django.utils import timezone
 from api.middleware import MOSCOW
 from config import demo
 
+ANEW = f"end the service, remove {settings.DATA_DIR}, start it again, and then this."
+
 
 class Command(BaseCommand):
     help = "Fill an empty installation with accounts, chats and properties of the sandbox, troubles included."

@@ -207,6 +207,8 @@ class Sandbox(Child):
     def __init__(self, python: list[str]) -> None:
         host, port = _address(settings.SANDBOX_URL)
         command = [*python, "-m", "sandbox", "--host", host, "--port", str(port)]
+        # The database remembers the tokens: an Avito that forgot them would have refused everybody after a restart.
+        command += ["--state", str(settings.DATA_DIR / "sandbox.state")]
         super().__init__("sandbox", command, env=_environment(), cwd=settings.BASE_DIR)
 
     def is_ready(self) -> bool:
