@@ -9,9 +9,6 @@ from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from bench import rule
 from bench.servers import beside_the_sandbox, measure
 
-TIMEOUT_SECONDS = 3
-"""How long the signs behind the dead proxy wait, on both sides."""
-
 
 def main(arguments: list[str]) -> int:
     parser = ArgumentParser("python -m bench presence", formatter_class=ArgumentDefaultsHelpFormatter)
@@ -24,10 +21,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kept", type=int, default=10_000, help="accounts in real time")
     parser.add_argument("--dead", type=float, default=1.0, help="percent of them behind proxies that swallow all")
     parser.add_argument("--workers", type=int, default=2, help="processes in real time")
+    parser.add_argument("--timeout", type=int, default=3, help="seconds that both sides wait behind the dead proxy")
     options = parser.parse_args(arguments)
     if options.real and options.minutes == parser.get_default("minutes"):
         options.minutes = 20
     module = "bench.presence_real" if options.real else "bench.presence_run"
-    more = {"AVITO_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS), "SANDBOX_STATUS_ONLINE_KNOWN": "true"}
+    more = {"AVITO_TIMEOUT_SECONDS": str(options.timeout), "SANDBOX_STATUS_ONLINE_KNOWN": "true"}
     with beside_the_sandbox(LOG_LEVEL="CRITICAL", **more) as env:
         return measure(module, vars(options), env)

@@ -34,14 +34,14 @@ def test_benchmark_of_chats_finds_the_same_rows_by_cursor_and_by_offset() -> Non
 
 
 def test_benchmark_of_live_events_reaches_every_listener() -> None:
-    printed = output("events", "--listeners", "20", "--rounds", "1", "--events", "2", "--settle", "0.5")
+    printed = output("events", "--listeners", "20", "--rounds", "1", "--events", "2", "--settle", "0.2")
     assert "20 listeners on one process of each side" in printed
     assert "x as soon" in printed
     assert "the slowest of ours took" in printed
 
 
 def test_benchmark_of_eternal_online_loses_and_doubles_no_sign() -> None:
-    size = ("--simulated", "30", "--minutes", "10", "--accounts", "10", "--rounds", "1")
+    size = ("--simulated", "30", "--minutes", "10", "--accounts", "10", "--rounds", "1", "--timeout", "1")
     printed = output("presence", *size)
     assert "0 accounts lost, 0 signs doubled" in printed
     assert "REACHED: the goal is 99%" in printed
