@@ -252,7 +252,7 @@ class CannedReplyAdmin(RoleModelAdmin):
     to_see = "chats.use"
     to_change = "accounts.manage"
     nothing = _(
-        "No canned replies yet. Press “Add” at the top right and write what is often answered: the inbox offers it."
+        "No canned replies yet. Press “+” at the top right and write what is often answered: the inbox offers it."
     )
     list_display = ("title", "text", "owner")
     list_select_related = ("owner",)
