@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DESK, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 780}
 IN_DARK_TOO = ("own", "shell", "list")
-LIKE_EACH_OTHER = ("history", "delete", "ask")
+LIKE_EACH_OTHER = ("history", "delete", "ask", "add")
 """Kinds whose pages come from one template each: a few stand for all."""
 CHECK = """async ([besides, rules]) => {
     const quick = {resultTypes: ["violations"], preload: false, selectors: false};  // sheets and paths are not needed

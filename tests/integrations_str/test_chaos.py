@@ -21,7 +21,7 @@ from tests.integrations_str.conftest import Home, assert_agrees, make_home, star
 from tests.sandbox.driver import ANNA, Sandbox
 
 log = logging.getLogger(__name__)
-CALLS = int(os.environ.get("STR_CHAOS_CALLS", "60"))
+CALLS = int(os.environ.get("STR_CHAOS_CALLS", "40"))
 """How long the day lasts: so many calls to Avito."""
 PLENTY = {"x-ratelimit-limit": "1000", "x-ratelimit-remaining": "900"}
 SEED = int(os.environ.get("STR_CHAOS_SEED", "1"))
