@@ -1,5 +1,6 @@
 """The back office's common ground: who may see what there, and the people themselves."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, wraps
@@ -107,8 +108,9 @@ class WithOverview(RoleModelAdmin):
     overview_name = "overview"
     """What the template calls it."""
 
+    @abstractmethod
     def overview_of(self, request: HttpRequest, obj: Any) -> Any:
-        raise NotImplementedError
+        """What the template shows of this row."""
 
     def changeform_view(
         self,
