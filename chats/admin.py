@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import action, display
 
-from api.admin import RoleModelAdmin, asks_first
+from api.admin import RoleModelAdmin, WithOverview, asks_first
 from avito.messenger import TEXT_MAX
 from avito_accounts import errors
 from avito_accounts.errors import AccountUnusable
@@ -78,7 +78,7 @@ class UnreadFilter(admin.SimpleListFilter):
 
 
 @admin.register(Chat)
-class ChatAdmin(RoleModelAdmin):
+class ChatAdmin(WithOverview):
     """A conversation with its last messages, and a reply below them."""
 
     to_see = "chats.use"
@@ -89,6 +89,7 @@ class ChatAdmin(RoleModelAdmin):
     list_select_related = ("account", "last_message")
     ordering = ("-activity_at", "-id")
     change_form_outer_before_template = "chats/conversation.html"
+    overview_name = "conversation"
     actions_detail = ("open_inbox",)
     fields = (
         ("name", "phone"),
@@ -141,19 +142,10 @@ class ChatAdmin(RoleModelAdmin):
         send = self.admin_site.admin_view(require_POST(self.reply_view))
         return [path("<int:chat_id>/reply/", send, name="chats_chat_reply"), *super().get_urls()]
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        chat = self.get_object(request, object_id) if object_id else None
-        context = {**(extra_context or {}), "chat": chat, "reply_form": ReplyForm()}
-        if chat is not None:
-            newest = chat.messages.select_related("written_by").order_by("-created_at", "-id")[:SHOWN_MESSAGES]
-            context["conversation"] = list(reversed(newest))
-        return super().changeform_view(request, object_id, form_url, context)
+    def overview_of(self, request: HttpRequest, obj: Chat) -> list[Message]:
+        """The newest messages, in the order in which they were written."""
+        newest = obj.messages.select_related("written_by").order_by("-created_at", "-id")[:SHOWN_MESSAGES]
+        return list(reversed(newest))
 
     def reply_view(self, request: HttpRequest, chat_id: int) -> HttpResponse:
         chat = get_object_or_404(Chat.objects.select_related("account__authorization"), pk=chat_id)
@@ -276,7 +268,7 @@ class EventKindFilter(admin.AllValuesFieldListFilter):
 
 
 @admin.register(WebhookEvent)
-class WebhookEventAdmin(RoleModelAdmin):
+class WebhookEventAdmin(WithOverview):
     """What Avito has delivered, as it came; every event can be processed again without harm."""
 
     to_see = "accounts.manage"
@@ -289,6 +281,7 @@ class WebhookEventAdmin(RoleModelAdmin):
     search_help_text = _("chat or message at Avito, or number of the request")
     list_before_template = "chats/events_summary.html"
     change_form_outer_before_template = "chats/event_advice.html"
+    overview_name = "advice"
     actions = ("replay",)
     actions_list = ("replay_dead",)
     actions_detail = ("replay_one",)
@@ -342,16 +335,9 @@ class WebhookEventAdmin(RoleModelAdmin):
         dead = SimpleLazyObject(lambda: WebhookEvent.objects.filter(status=WebhookEvent.Status.DEAD)[:1].count())
         return super().changelist_view(request, {**(extra_context or {}), "dead": dead})
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        event = self.get_object(request, object_id) if object_id else None
-        advice = {"advice": EVENT_ADVICE[event.status], "event": event} if event else {}
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **advice})
+    def overview_of(self, request: HttpRequest, obj: WebhookEvent) -> tuple[str, Any]:
+        """Its state's colour, and what to do."""
+        return EVENT_ADVICE[obj.status]
 
     @admin.action(description=_("Process again"), permissions=["view"])
     def replay(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> None:

@@ -142,9 +142,9 @@ def meaning(name: str) -> str:
 
 
 def cause(error: str) -> str:
-    """Why a run failed, in words, with the class and place for whoever looks into the log."""
+    """Why a run failed, in words, with the class and place for whoever mends it."""
     kind = error.partition(" ")[0]
-    text = CAUSES.get(kind, gettext_lazy("A fault in the program; the log of the worker has it whole."))
+    text = CAUSES.get(kind, gettext_lazy("A fault in the program."))
     return f"{text} ({error})"
 
 

@@ -6,12 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from avito.rent import YEAR_DAYS
 from integrations_str import calendar
+from integrations_str.admin.common import nights, roubles
 from integrations_str.models import Property
 from integrations_str.state import books_of, first_day
 
@@ -62,10 +63,6 @@ def shown_spans(spans: Iterable[tuple[date, date]], most: int = 12) -> list[str]
     return [*said[:most], _("and %(count)s more") % {"count": rest}] if rest > 0 else said
 
 
-def nights(count: int) -> str:
-    return ngettext("%(count)d night", "%(count)d nights", count) % {"count": count}
-
-
 def short_date(on: date) -> str:
     """14 авг., 1 мая; with the year where it is another one."""
     month = _("Jan. Feb. Mar. Apr. May June July Aug. Sep. Oct. Nov. Dec.").split()[on.month - 1]
@@ -78,7 +75,3 @@ def moment(at: datetime | None) -> str:
         return ""
     local = timezone.localtime(at)
     return _("%(day)s at %(time)s Moscow time") % {"day": short_date(local.date()), "time": f"{local:%H:%M}"}
-
-
-def roubles(amount: int) -> str:
-    return f"{number_format(amount, force_grouping=True)}\N{NBSP}₽"
